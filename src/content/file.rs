@@ -1,0 +1,86 @@
+//! Reading ranges of a file as a stream, without moving the file's position.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, Stream};
+
+use crate::error::{Error, Kind, Result};
+
+/// Bytes read at once: large enough to amortise a system call, small enough to be hashed while
+/// still in the CPU's second-level cache.
+pub const PIECE: usize = 256 << 10;
+
+/// `length` bytes of `file` from `offset` on, in pieces. Ends early where the file does: the
+/// verifying reader notices.
+pub fn stream(
+    file: Arc<File>,
+    place: String,
+    offset: u64,
+    length: u64,
+) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+    stream::try_unfold((offset, length), move |(offset, left)| {
+        let (file, place) = (file.clone(), place.clone());
+        async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            let want = left.min(PIECE as u64) as usize;
+            let read = tokio::task::spawn_blocking(move || {
+                let mut piece = BytesMut::zeroed(want);
+                let count = read_at_most(&file, &mut piece, offset)
+                    .map_err(|e| Error::io("cannot read", format_args!("{place} at byte {offset}"), &e))?;
+                piece.truncate(count);
+                Ok(piece.freeze())
+            });
+            let piece = read.await.map_err(|_| ended())??;
+            let count = piece.len() as u64;
+            let next = if count == 0 { 0 } else { left.saturating_sub(count) };
+            Ok(Some((piece, (offset.saturating_add(count), next))))
+        }
+    })
+}
+
+/// Fills `buffer` from `offset`, or as much of it as the file has.
+pub fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset.saturating_add(filled as u64)) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+/// A background task was ended because the program is ending.
+pub fn ended() -> Error {
+    Error::new(Kind::Interrupted, "ended before the work was done")
+}
+
+/// Reads a whole small file, refusing one larger than `limit` bytes and anything that is not a
+/// regular file.
+pub fn read_small(path: &std::path::Path, what: &str, limit: u64) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let shown = path.display();
+    let io = |e: &std::io::Error| {
+        let failure = Error::io(format!("cannot read {what}"), &shown, e);
+        if e.kind() == std::io::ErrorKind::NotFound { failure.hint("check the path") } else { failure }
+    };
+    let file = File::open(path).map_err(|e| io(&e))?;
+    if !file.metadata().map_err(|e| io(&e))?.is_file() {
+        return Err(Error::new(Kind::Io, format!("cannot read {what}")).at(shown).got("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| io(&e))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::new(Kind::LimitExceeded, format!("{what} is too large"))
+            .at(shown)
+            .got(format_args!("more than {limit} bytes")));
+    }
+    Ok(bytes)
+}

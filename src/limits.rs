@@ -1,0 +1,57 @@
+//! Every ceiling in one place, each with the attack or accident it stops. Sizes are bytes.
+
+/// `bundle/SHA256SUMS`: read whole before any signature was checked, so it must be bounded.
+pub const SUMS: u64 = 16 << 20;
+
+/// `bundle/bundle.json`: parsed whole.
+pub const STATEMENT: u64 = 4 << 20;
+
+/// Embedded signatures in one bundle, and detached ones beside it: bounds the work done for a stranger.
+pub const SIGNATURES: usize = 16;
+
+/// An index or manifest. CNCF Distribution, zot and containers/image all refuse more than 4 MiB,
+/// so a larger one could be exported but never imported (distribution-spec, "Pushing Manifests").
+pub const DOCUMENT: u64 = 4 << 20;
+
+/// An image config, read whole to learn platform and creation time. docker-archive readers cap it here too.
+pub const CONFIG: u64 = 4 << 20;
+
+/// `index.json` of somebody's OCI layout, read whole.
+pub const LAYOUT_INDEX: u64 = 32 << 20;
+
+/// Nesting of indexes below one image: an honest image has one or two levels.
+pub const INDEX_DEPTH: usize = 4;
+
+/// Children of one document, so that one index cannot make the plan explode.
+pub const CHILDREN: usize = 10_000;
+
+/// Distinct blobs in one plan: what 16 MiB of sums can list.
+pub const BLOBS: usize = 110_000;
+
+/// A release manifest (TOML).
+pub const RELEASE_MANIFEST: u64 = 1 << 20;
+
+/// A key or passphrase file.
+pub const KEY_FILE: u64 = 64 << 10;
+
+/// Key files in a trust store.
+pub const TRUSTED_KEYS: usize = 1_000;
+
+/// Memory that a passphrase-encrypted key file may ask for while it is opened (scrypt 128·N·r bytes):
+/// a hostile key file must not be able to exhaust a small machine.
+pub const KDF_MEMORY: u64 = 256 << 20;
+
+/// A token endpoint's answer.
+pub const TOKEN_BODY: u64 = 1 << 20;
+
+/// What is read of a registry's error body.
+pub const ERROR_BODY: u64 = 64 << 10;
+
+/// A credential file, or what a credential helper prints.
+pub const CREDENTIALS: u64 = 1 << 20;
+
+/// Redirects followed for one request.
+pub const REDIRECTS: usize = 5;
+
+/// Documents kept in memory between planning and writing; the rest is fetched again.
+pub const REMEMBERED: usize = 24 << 20;

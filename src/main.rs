@@ -1,0 +1,2 @@
+//! The program: everything happens in the library.
+fn main() {}

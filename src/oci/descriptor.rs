@@ -1,0 +1,105 @@
+//! What is known of content before it moves: its role, media type, digest and size.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Digest;
+
+/// Media types that decide how content is treated; all others are carried as they are.
+pub mod media {
+    /// OCI image index.
+    pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// OCI image manifest.
+    pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// OCI image config.
+    pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// Docker's predecessor of the index.
+    pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// Docker's predecessor of the manifest (schema 2).
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// Docker's predecessor of the config.
+    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+    /// Every document type that is understood, as an `Accept` header's value.
+    pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+        application/vnd.oci.image.manifest.v1+json, \
+        application/vnd.docker.distribution.manifest.list.v2+json, \
+        application/vnd.docker.distribution.manifest.v2+json";
+}
+
+/// A media type as the descriptor spells it. Shared: a plan holds many alike.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct MediaType(Arc<str>);
+
+impl MediaType {
+    /// Takes the text as it is.
+    pub fn new(text: &str) -> Self {
+        MediaType(Arc::from(text))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Index or manifest, where the media type names one of the documents.
+    pub fn document_role(&self) -> Option<Role> {
+        match self.as_str() {
+            media::INDEX | media::DOCKER_LIST => Some(Role::Index),
+            media::MANIFEST | media::DOCKER_MANIFEST => Some(Role::Manifest),
+            _ => None,
+        }
+    }
+
+    /// Whether this is an image config (as opposed to an artifact's).
+    pub fn is_image_config(&self) -> bool {
+        matches!(self.as_str(), media::CONFIG | media::DOCKER_CONFIG)
+    }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What content is to the document that names it. Documents travel through a registry's manifest
+/// endpoints, the rest through its blob endpoints; the media type alone does not tell (an artifact
+/// may carry an index as a layer).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// An image index: names further documents.
+    Index,
+    /// An image manifest: names a config and layers.
+    Manifest,
+    /// The config of a manifest.
+    Config,
+    /// A layer of a manifest, or any other blob.
+    Layer,
+}
+
+impl Role {
+    /// Whether this is an index or a manifest.
+    pub fn is_document(self) -> bool {
+        self <= Role::Manifest
+    }
+}
+
+/// Content that is expected: nothing is fetched or written without one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// What it is to its parent.
+    pub role: Role,
+    /// Its media type, as its parent (or the registry, for a tag) spells it.
+    pub media_type: MediaType,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}

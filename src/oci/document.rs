@@ -1,0 +1,326 @@
+//! Documents: image indexes and manifests. A document is parsed from bytes that were already
+//! verified; the bytes are kept and written as they are, so digests and signatures stay true.
+//! The parsed form is a view that tells which content the document needs.
+//!
+//! Refused: what two readers could understand differently (CVE-2021-41190 and its relatives).
+
+use std::fmt;
+
+use bytes::Bytes;
+use oci_spec::image as spec;
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+
+use super::{Descriptor, Digest, MediaType, Name, Platform, Role, media};
+use crate::error::{Error, Kind, Result};
+use crate::limits;
+
+/// Annotation of BuildKit's attestation entries: the digest of the manifest they speak of.
+const ATTESTS: &str = "vnd.docker.reference.digest";
+
+/// An index or manifest: its exact bytes and what they ask for.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// What the parent (or the registry) said it is.
+    pub descriptor: Descriptor,
+    /// The bytes as they came.
+    pub bytes: Bytes,
+    /// The content it names, in the order in which it names it (a manifest: config first).
+    pub children: Vec<Child>,
+}
+
+/// Content that a document names.
+#[derive(Clone, Debug)]
+pub struct Child {
+    /// What it is.
+    pub descriptor: Descriptor,
+    /// The platform that an index gives for it.
+    pub platform: Option<Platform>,
+    /// For an attestation entry: the manifest in the same index that it describes.
+    pub attests: Option<Digest>,
+}
+
+impl Document {
+    /// Parses verified `bytes` as what `descriptor` says.
+    ///
+    /// # Errors
+    /// `DocumentInvalid`, `DocumentAmbiguous`, `DocumentUnsupported`, `MediaTypeMismatch`,
+    /// `DigestInvalid` or `LimitExceeded`, each naming the document.
+    pub fn parse(descriptor: &Descriptor, bytes: Bytes) -> Result<Self> {
+        let name = descriptor.digest;
+        let keys = Keys::of(&bytes).map_err(|e| invalid(e).at(name))?;
+        let children = match descriptor.role {
+            Role::Index => {
+                keys.forbid(&["config", "layers", "fsLayers", "history"], &["manifests"])?;
+                index_children(&bytes, descriptor)
+            }
+            Role::Manifest => {
+                keys.forbid(&["manifests", "fsLayers", "history"], &["config", "layers"])?;
+                manifest_children(&bytes, descriptor)
+            }
+            Role::Config | Role::Layer => {
+                Err(Error::new(Kind::DocumentUnsupported, "neither an index nor a manifest")
+                    .got(&descriptor.media_type))
+            }
+        }
+        .map_err(|e| e.at(name))?;
+        if children.len() > limits::CHILDREN {
+            return Err(Error::new(Kind::LimitExceeded, "a document names too much content")
+                .at(name)
+                .got(children.len())
+                .expected(format_args!("at most {}", limits::CHILDREN)));
+        }
+        Ok(Document { descriptor: descriptor.clone(), bytes, children })
+    }
+}
+
+/// The media type a document gives itself, for bytes whose descriptor is not known yet (a tag).
+/// image-spec: `mediaType` SHOULD be used; without it the registry's `Content-Type` decides.
+pub fn own_media_type(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Own {
+        media_type: Option<String>,
+    }
+    serde_json::from_slice::<Own>(bytes).ok()?.media_type
+}
+
+fn index_children(bytes: &[u8], descriptor: &Descriptor) -> Result<Vec<Child>> {
+    let index: spec::ImageIndex = serde_json::from_slice(bytes).map_err(invalid)?;
+    check_header(index.schema_version(), index.media_type().as_ref(), descriptor)?;
+    index.manifests().iter().map(index_child).collect()
+}
+
+fn index_child(entry: &spec::Descriptor) -> Result<Child> {
+    let media_type = MediaType::new(entry.media_type().as_ref());
+    let role = media_type.document_role().ok_or_else(|| {
+        Error::new(Kind::DocumentUnsupported, "an index names something that is neither index nor manifest")
+            .got(&media_type)
+            .hint("Docker schema 1 images must be converted at the source; other content cannot be a child of an index")
+    })?;
+    let platform = entry.platform().as_ref().and_then(|p| {
+        let text = |value: &dyn fmt::Display| value.to_string();
+        Platform::new(&text(p.os()), &text(p.architecture()), p.variant().as_deref())
+    });
+    let attests = entry.annotations().as_ref().and_then(|all| all.get(ATTESTS));
+    Ok(Child {
+        descriptor: Descriptor { role, ..view(entry, media_type)? },
+        platform,
+        attests: attests.and_then(|digest| digest.parse().ok()),
+    })
+}
+
+fn manifest_children(bytes: &[u8], descriptor: &Descriptor) -> Result<Vec<Child>> {
+    let manifest: spec::ImageManifest = serde_json::from_slice(bytes).map_err(|error| {
+        let failure = invalid(error);
+        match serde_json::from_slice::<SchemaOnly>(bytes) {
+            Ok(SchemaOnly { schema_version: 1 }) => schema1(),
+            _ => failure,
+        }
+    })?;
+    check_header(manifest.schema_version(), manifest.media_type().as_ref(), descriptor)?;
+    let blob = |role, entry: &spec::Descriptor| -> Result<Child> {
+        let media_type = MediaType::new(entry.media_type().as_ref());
+        Ok(Child {
+            descriptor: Descriptor { role, ..view(entry, media_type)? },
+            platform: None,
+            attests: None,
+        })
+    };
+    let config = blob(Role::Config, manifest.config());
+    let layers = manifest.layers().iter().map(|layer| blob(Role::Layer, layer));
+    std::iter::once(config).chain(layers).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SchemaOnly {
+    schema_version: u64,
+}
+
+fn schema1() -> Error {
+    Error::new(
+        Kind::DocumentUnsupported,
+        "a Docker schema 1 manifest, which has no content digests worth the name",
+    )
+    .hint("push the image again with any current tool: it will be written as an OCI or schema 2 image")
+}
+
+fn check_header(version: u32, own: Option<&spec::MediaType>, descriptor: &Descriptor) -> Result<()> {
+    if version == 1 {
+        return Err(schema1());
+    }
+    if version != 2 {
+        return Err(Error::new(Kind::DocumentInvalid, "unknown schemaVersion").got(version).expected(2));
+    }
+    match own {
+        Some(own) if own.as_ref() != descriptor.media_type.as_str() => {
+            Err(Error::new(Kind::MediaTypeMismatch, "a document's own mediaType contradicts its descriptor")
+                .got(own)
+                .expected(&descriptor.media_type))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The checked view of a foreign descriptor; the role is the caller's to set.
+fn view(entry: &spec::Descriptor, media_type: MediaType) -> Result<Descriptor> {
+    let digest = entry.digest().as_ref().parse()?;
+    // A size that the tar profile or an i64 on another machine could not hold is a lie.
+    if entry.size() > i64::MAX as u64 {
+        return Err(Error::new(Kind::DocumentInvalid, "an impossible size").at(digest).got(entry.size()));
+    }
+    Ok(Descriptor { role: Role::Layer, media_type, digest, size: entry.size() })
+}
+
+fn invalid(error: impl fmt::Display) -> Error {
+    Error::new(Kind::DocumentInvalid, "not a valid OCI document").got(error)
+}
+
+/// The top-level keys of a JSON object, in order, none of them twice.
+struct Keys(Vec<String>);
+
+impl Keys {
+    fn of(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// No key of another kind of document, and no key that a case-insensitive reader (Go's
+    /// encoding/json is one) would take for one that decides.
+    fn forbid(&self, others: &[&str], mine: &[&str]) -> Result<()> {
+        for key in &self.0 {
+            let other = others.iter().any(|other| key.eq_ignore_ascii_case(other));
+            let disguised = mine.iter().any(|own| key.eq_ignore_ascii_case(own) && key != own);
+            if other || disguised {
+                return Err(Error::new(
+                    Kind::DocumentAmbiguous,
+                    "a document that readers understand differently",
+                )
+                .got(format_args!("the key {key:?}"))
+                .hint("an honest build tool does not write this: find out where the image comes from"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Keys, M::Error> {
+                let mut keys = Vec::new();
+                let mut seen = std::collections::HashSet::new();
+                while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                    if !seen.insert(key.clone()) {
+                        return Err(serde::de::Error::custom(format!("the key {key:?} stands twice")));
+                    }
+                    keys.push(key);
+                }
+                Ok(Keys(keys))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// What is read of an image config: the platform it was built for and when.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The platform, where the config names a usable one.
+    pub platform: Option<Platform>,
+    /// The creation time as written, RFC 3339.
+    pub created: Option<String>,
+}
+
+impl Config {
+    /// Parses verified bytes of an image config.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct View {
+            #[serde(default)]
+            os: String,
+            #[serde(default)]
+            architecture: String,
+            variant: Option<String>,
+            created: Option<String>,
+        }
+        let view: View = serde_json::from_slice(bytes)
+            .map_err(|e| Error::new(Kind::DocumentInvalid, "not a valid image config").got(e))?;
+        Ok(Config {
+            platform: Platform::new(&view.os, &view.architecture, view.variant.as_deref()),
+            created: view.created,
+        })
+    }
+}
+
+/// A top-level entry of a layout's `index.json`, with the names it goes by.
+#[derive(Clone, Debug)]
+pub struct NamedDescriptor {
+    /// What it points to.
+    pub descriptor: Descriptor,
+    /// The values of the two naming annotations that are present.
+    pub names: Vec<String>,
+}
+
+/// Somebody's `index.json`: which names lead to which documents.
+#[derive(Clone, Debug, Default)]
+pub struct LayoutIndex(pub Vec<NamedDescriptor>);
+
+impl LayoutIndex {
+    /// Annotation that names an entry (image-spec annotations.md).
+    pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+    /// containerd's annotation with the full name.
+    pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+    /// Parses `index.json`.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let wrong = |e: &dyn fmt::Display| {
+            Error::new(Kind::LayoutInvalid, "index.json is not a valid OCI image index").got(e)
+        };
+        Keys::of(bytes).map_err(|e| wrong(&e))?;
+        let index: spec::ImageIndex = serde_json::from_slice(bytes).map_err(|e| wrong(&e))?;
+        if index.schema_version() != 2 {
+            return Err(wrong(&format_args!("schemaVersion {}", index.schema_version())));
+        }
+        let entry = |entry: &spec::Descriptor| -> Result<NamedDescriptor> {
+            let media_type = MediaType::new(entry.media_type().as_ref());
+            let role = media_type.document_role().unwrap_or(Role::Layer);
+            let annotations = entry.annotations().iter().flatten();
+            let names = annotations
+                .filter(|(key, _)| [Self::REF_NAME, Self::CONTAINERD_NAME].contains(&key.as_str()))
+                .map(|(_, value)| value.clone());
+            Ok(NamedDescriptor {
+                names: names.collect(),
+                descriptor: Descriptor { role, ..view(entry, media_type)? },
+            })
+        };
+        index.manifests().iter().map(entry).collect::<Result<_>>().map(LayoutIndex)
+    }
+
+    /// Encodes one descriptor per name, both annotations set to the full name. No `platform`:
+    /// containerd imports top-level entries without one on every host.
+    pub fn encode<'a>(named: impl IntoIterator<Item = (&'a Descriptor, &'a Name)>) -> Vec<u8> {
+        let entries: Vec<_> = named
+            .into_iter()
+            .map(|(descriptor, name)| {
+                let name = name.to_string();
+                serde_json::json!({
+                    "annotations": { Self::CONTAINERD_NAME: name, Self::REF_NAME: name },
+                    "digest": descriptor.digest,
+                    "mediaType": descriptor.media_type.as_str(),
+                    "size": descriptor.size,
+                })
+            })
+            .collect();
+        serde_json::json!({ "manifests": entries, "mediaType": media::INDEX, "schemaVersion": 2 })
+            .to_string()
+            .into_bytes()
+    }
+}

@@ -1,0 +1,15 @@
+//! Words of the Open Container Initiative, as types that cannot hold a wrong value: digest,
+//! descriptor, platform, reference, and the documents (index, manifest) that link them.
+//! Foreign text and bytes enter here and leave as values that were checked. No I/O.
+
+mod descriptor;
+mod digest;
+mod document;
+mod platform;
+mod reference;
+
+pub use descriptor::{Descriptor, MediaType, Role, media};
+pub use digest::{Digest, Hasher};
+pub use document::{Child, Config, Document, LayoutIndex, NamedDescriptor, own_media_type};
+pub use platform::Platform;
+pub use reference::{Name, Registry, Repository, Tag};
