@@ -1,5 +1,7 @@
 //! Every ceiling in one place, each with the attack or accident it stops. Sizes are bytes.
 
+use std::time::Duration;
+
 /// `bundle/SHA256SUMS`: read whole before any signature was checked, so it must be bounded.
 pub const SUMS: u64 = 16 << 20;
 
@@ -40,6 +42,18 @@ pub const TRUSTED_KEYS: usize = 1_000;
 /// Memory that a passphrase-encrypted key file may ask for while it is opened (scrypt 128·N·r bytes):
 /// a hostile key file must not be able to exhaust a small machine.
 pub const KDF_MEMORY: u64 = 256 << 20;
+
+/// Tries at one thing before its failure is final.
+pub const ATTEMPTS: u32 = 5;
+
+/// The first wait between two tries is at most twice this; each next one up to twice as long.
+pub const BACKOFF: Duration = Duration::from_millis(250);
+
+/// The longest wait between two tries that the server did not ask for.
+pub const BACKOFF_MOST: Duration = Duration::from_secs(20);
+
+/// The longest `Retry-After` that is obeyed: a server must not be able to park a client for years.
+pub const RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// A token endpoint's answer.
 pub const TOKEN_BODY: u64 = 1 << 20;

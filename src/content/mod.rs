@@ -4,6 +4,7 @@
 pub mod file;
 mod reader;
 mod remembered;
+mod retry;
 mod watch;
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use crate::oci::{Descriptor, Digest, Name};
 
 pub use reader::Reader;
 pub use remembered::Remembered;
+pub use retry::retrying;
 pub use watch::{Meter, Quiet, Stage, Watch};
 
 /// A place that content comes from: one repository of a registry, an OCI layout, a verified bundle.

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, Stream};
 
 use super::Meter;
-use crate::error::{Error, Kind, Result, Retry};
+use crate::error::{Error, Kind, Result, Retry, Side};
 use crate::oci::{Descriptor, Hasher};
 
 /// Reads content that a descriptor describes. It hands out at most `size` bytes; the piece that
@@ -21,6 +21,7 @@ pub struct Reader {
     hasher: Option<Hasher>,
     seen: u64,
     meter: Option<Meter>,
+    side: Option<Side>,
 }
 
 impl Reader {
@@ -36,6 +37,7 @@ impl Reader {
             hasher: Some(Hasher::default()),
             seen: 0,
             meter: None,
+            side: None,
         }
     }
 
@@ -50,12 +52,26 @@ impl Reader {
         self
     }
 
+    /// Failures are the fault of this side.
+    pub fn from(mut self, side: Side) -> Self {
+        self.side = Some(side);
+        self
+    }
+
     /// The next piece, never empty; `None` once everything was read and verified.
     ///
     /// # Errors
     /// `SizeMismatch`, `DigestMismatch`, or the source's own failure. Reading on after an error is
     /// an error again.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        let side = self.side;
+        self.next_verified().await.map_err(|e| match side {
+            Some(side) => e.side(side),
+            None => e,
+        })
+    }
+
+    async fn next_verified(&mut self) -> Result<Option<Bytes>> {
         loop {
             let Some(piece) = self.stream.next().await else {
                 return self.end().map(|()| None);

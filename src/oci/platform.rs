@@ -38,6 +38,12 @@ impl Platform {
         self.normal() == other.normal()
     }
 
+    /// Whether operating system and architecture are the same, whatever the variants.
+    pub fn same_machine(&self, other: &Platform) -> bool {
+        let (this, other) = (self.normal(), other.normal());
+        (this.0, this.1) == (other.0, other.1)
+    }
+
     /// Whether this is the `unknown/unknown` that attestations carry.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"

@@ -1,0 +1,301 @@
+//! From a plan to moved bytes. First [`survey`] asks every place what it lacks: the answer can be
+//! printed and acted on. Then [`transfer`] acts: blobs first, then documents, children before
+//! parents, and tags only when all below them has arrived; at last every tag is read back.
+//! This is the only loop that moves blobs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::{Plan, Sources};
+use crate::content::{Meter, Sink, Source, Stage, Watch, retrying};
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Digest, Name};
+
+/// A place that images go to: one repository of a registry, a layout, a bundle.
+#[derive(Clone)]
+pub struct Place {
+    /// Where it is.
+    pub sink: Arc<dyn Sink>,
+    /// Its repository, for asking a neighbour to mount content from it.
+    pub repository: String,
+    /// The images that go there, as numbers into the plan, and the names each gets.
+    pub images: Vec<(usize, Vec<Name>)>,
+}
+
+/// One piece of content that a place lacks.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// Number of the node in the plan.
+    pub node: usize,
+    /// Number of the place.
+    pub place: usize,
+    /// How it gets there.
+    pub how: How,
+}
+
+/// How content gets to a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Its bytes are sent.
+    Send,
+    /// The destination is asked to take it from another of its places.
+    Mount(usize),
+}
+
+/// A name that is to lead to an image.
+#[derive(Clone, Debug)]
+pub struct TagMove {
+    /// Number of the place.
+    pub place: usize,
+    /// Number of the image in the plan.
+    pub image: usize,
+    /// The name at the destination.
+    pub name: Name,
+    /// What it leads to now.
+    pub before: Option<Digest>,
+}
+
+/// What there is to do, known before any of it is done.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// Content to move.
+    pub moves: Vec<Move>,
+    /// Names to set, or to confirm.
+    pub tags: Vec<TagMove>,
+    /// Pieces of content that are in their places already.
+    pub present: usize,
+    /// Their bytes.
+    pub present_bytes: u64,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    /// Blobs and documents sent.
+    pub sent: usize,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Blobs taken over within the destination.
+    pub mounted: usize,
+    /// Names set or confirmed, all read back.
+    pub tags: usize,
+}
+
+impl Survey {
+    /// Everything goes to the one place, which has nothing: a bundle being written.
+    pub fn of_empty(plan: &Plan) -> Self {
+        let send = |node| Move { node, place: 0, how: How::Send };
+        Survey { moves: (0..plan.nodes.len()).map(send).collect(), ..Survey::default() }
+    }
+
+    /// Bytes that are to be sent, mounts not counted.
+    pub fn send_bytes(&self, plan: &Plan) -> u64 {
+        let sends = self.moves.iter().filter(|m| m.how == How::Send);
+        sends.filter_map(|m| plan.nodes.get(m.node)).map(|node| node.descriptor.size).sum()
+    }
+
+    /// Names that lead to something else now.
+    pub fn conflicts<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a TagMove> {
+        self.tags.iter().filter(|tag| {
+            let digest = plan.images.get(tag.image).map(|image| image.digest);
+            tag.before.is_some() && tag.before != digest
+        })
+    }
+}
+
+/// Asks all places what they have. Moves nothing.
+pub async fn survey(plan: &Plan, places: &[Place], jobs: usize) -> Result<Survey> {
+    let mut asked = Vec::new();
+    for (number, place) in places.iter().enumerate() {
+        let nodes = plan.closure(place.images.iter().map(|(image, _)| *image));
+        asked.extend(nodes.into_iter().map(|node| (node, number)));
+    }
+    // By node, so that what one place has can be offered to the others.
+    asked.sort_unstable();
+    let answers = asked.into_iter().filter_map(|(node, number)| {
+        let descriptor = &plan.nodes.get(node)?.descriptor;
+        let place = places.get(number)?;
+        Some(async move {
+            let there = place.sink.exists(descriptor).await.map_err(|e| e.side(Side::Destination))?;
+            Ok::<_, Error>((node, number, there))
+        })
+    });
+    let answers: Vec<_> = stream::iter(answers).buffered(jobs.max(1) * 2).try_collect().await?;
+    let mut survey = Survey::default();
+    for group in answers.chunk_by(|a, b| a.0 == b.0) {
+        survey.add(plan, group);
+    }
+    survey.tags = survey_tags(places, jobs).await?;
+    Ok(survey)
+}
+
+impl Survey {
+    fn add(&mut self, plan: &Plan, answers: &[(usize, usize, bool)]) {
+        let has = answers.iter().find(|(_, _, there)| *there).map(|(_, place, _)| *place);
+        let mut giver = has;
+        for &(node, place, there) in answers {
+            let Some(descriptor) = plan.nodes.get(node).map(|node| &node.descriptor) else { continue };
+            if there {
+                self.present += 1;
+                self.present_bytes += descriptor.size;
+                continue;
+            }
+            // Documents are small, and registries have no mount for them.
+            let how = match giver {
+                Some(giver) if !descriptor.role.is_document() => How::Mount(giver),
+                _ => How::Send,
+            };
+            giver.get_or_insert(place);
+            self.moves.push(Move { node, place, how });
+        }
+    }
+}
+
+async fn survey_tags(places: &[Place], jobs: usize) -> Result<Vec<TagMove>> {
+    let names = places.iter().enumerate().flat_map(|(number, place)| {
+        let names = place.images.iter();
+        names.flat_map(move |(image, names)| names.iter().map(move |name| (number, place, *image, name)))
+    });
+    let asks = names.map(|(number, place, image, name)| async move {
+        let before = place.sink.tagged(name).await.map_err(|e| e.at(name).side(Side::Destination))?;
+        Ok::<_, Error>(TagMove { place: number, image, name: name.clone(), before })
+    });
+    stream::iter(asks).buffered(jobs.max(1)).try_collect().await
+}
+
+/// Moves what the survey found missing.
+///
+/// # Errors
+/// The first failure ends the transfer. Content that had arrived stays, unnamed; names are set
+/// only when everything below all of them has arrived.
+pub async fn transfer(
+    plan: &Plan,
+    survey: &Survey,
+    sources: &Sources,
+    places: &[Place],
+    jobs: usize,
+    verb: &'static str,
+    watch: Arc<dyn Watch>,
+) -> Result<Done> {
+    watch.stage(stage(plan, survey, verb));
+    let carrier = Carrier { plan, sources, places, watch };
+    let jobs = jobs.max(1);
+    let is_document = |m: &Move| plan.nodes.get(m.node).is_some_and(|n| n.descriptor.role.is_document());
+    let (documents, blobs): (Vec<&Move>, Vec<&Move>) = survey.moves.iter().partition(|m| is_document(m));
+
+    let groups = blobs.chunk_by(|a, b| a.node == b.node);
+    let mut done = carrier.all(groups, jobs).await?;
+    // Ranks run from parents to children; the deepest go first.
+    let mut by_rank = BTreeMap::<_, Vec<&Move>>::new();
+    for document in documents {
+        let node = plan.nodes.get(document.node);
+        by_rank.entry(node.map(|n| (n.descriptor.role, n.rank))).or_default().push(document);
+    }
+    for group in by_rank.into_values().rev() {
+        done.add(carrier.all(group.chunks(1), jobs).await?);
+    }
+    done.tags = carrier.tag_all(&survey.tags, jobs).await?;
+    Ok(done)
+}
+
+fn stage(plan: &Plan, survey: &Survey, verb: &'static str) -> Stage {
+    let mut parts: Vec<_> = plan.images.iter().map(|image| (image.label(), 0)).collect();
+    for node in survey.moves.iter().filter_map(|m| plan.nodes.get(m.node)) {
+        if let Some((_, bytes)) = parts.get_mut(node.origin) {
+            *bytes += node.descriptor.size;
+        }
+    }
+    Stage { verb, parts }
+}
+
+impl Done {
+    fn add(&mut self, other: Done) {
+        self.sent += other.sent;
+        self.sent_bytes += other.sent_bytes;
+        self.mounted += other.mounted;
+    }
+}
+
+struct Carrier<'a> {
+    plan: &'a Plan,
+    sources: &'a Sources,
+    places: &'a [Place],
+    watch: Arc<dyn Watch>,
+}
+
+impl Carrier<'_> {
+    /// Does groups of moves side by side; the moves of one group (one blob to several places) one
+    /// after the other, so that the later ones can be mounts.
+    async fn all<'m>(&self, groups: impl Iterator<Item = &'m [&'m Move]>, jobs: usize) -> Result<Done> {
+        let groups = groups.map(|group| async move {
+            let mut done = Done::default();
+            for one in group {
+                done.add(self.carry(one).await?);
+            }
+            Ok::<_, Error>(done)
+        });
+        let sum = |mut sum: Done, done| async move {
+            sum.add(done);
+            Ok(sum)
+        };
+        stream::iter(groups).buffer_unordered(jobs).try_fold(Done::default(), sum).await
+    }
+
+    async fn carry(&self, one: &Move) -> Result<Done> {
+        let missing = || Error::new(Kind::BlobMissing, "the plan names content that it does not have");
+        let node = self.plan.nodes.get(one.node).ok_or_else(missing)?;
+        let place = self.places.get(one.place).ok_or_else(missing)?;
+        let source = self.sources.get(node.origin).ok_or_else(missing)?;
+        let meter = Meter::new(self.watch.clone(), node.origin);
+        let size = node.descriptor.size;
+        if let How::Mount(giver) = one.how {
+            let giver = self.places.get(giver).ok_or_else(missing)?;
+            let mounted = place.sink.mount(&node.descriptor, &giver.repository).await;
+            if mounted.map_err(|e| e.side(Side::Destination))? {
+                meter.at(size);
+                return Ok(Done { mounted: 1, ..Done::default() });
+            }
+        }
+        let note = |text: &str| self.watch.note(text);
+        retrying(&note, || send(&node.descriptor, source.as_ref(), place.sink.as_ref(), meter.clone()))
+            .await?;
+        Ok(Done { sent: 1, sent_bytes: size, ..Done::default() })
+    }
+
+    async fn tag_all(&self, tags: &[TagMove], jobs: usize) -> Result<usize> {
+        let tasks = tags.iter().map(|tag| async move {
+            self.tag(tag).await.map_err(|e| e.at(&tag.name).side(Side::Destination))
+        });
+        stream::iter(tasks).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
+        Ok(tags.len())
+    }
+
+    async fn tag(&self, tag: &TagMove) -> Result<()> {
+        let missing = || Error::new(Kind::BlobMissing, "the plan names an image that it does not have");
+        let root = *self.plan.roots.get(tag.image).ok_or_else(missing)?;
+        let node = self.plan.nodes.get(root).ok_or_else(missing)?;
+        let place = self.places.get(tag.place).ok_or_else(missing)?;
+        let digest = node.descriptor.digest;
+        if tag.before != Some(digest) {
+            let source = self.sources.get(node.origin).ok_or_else(missing)?;
+            let bytes = source.fetch(&node.descriptor).await.map_err(|e| e.side(Side::Source))?;
+            place.sink.tag(&tag.name, &node.descriptor, bytes.into_bytes().await?).await?;
+        }
+        match place.sink.tagged(&tag.name).await? {
+            Some(now) if now == digest => Ok(()),
+            now => Err(Error::new(Kind::RegistryCorrupt, "a tag does not lead to what was pushed")
+                .got(now.map_or("nothing".to_owned(), |now| now.to_string()))
+                .expected(digest)
+                .hint("somebody else may be pushing to the same tag; run the import again")),
+        }
+    }
+}
+
+async fn send(descriptor: &Descriptor, source: &dyn Source, sink: &dyn Sink, meter: Meter) -> Result<()> {
+    let content = source.fetch(descriptor).await.map_err(|e| e.side(Side::Source))?;
+    sink.push(descriptor, content.metered(meter).from(Side::Source))
+        .await
+        .map_err(|e| e.side(Side::Destination))
+}
