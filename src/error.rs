@@ -70,7 +70,7 @@ kinds! {
         KeyFormat KeyDecrypt KeyPerms
     }
     Untrusted {
-        SignatureMissing SignatureUntrusted TrustStore KeyWeak Expired PinMismatch
+        SignatureMissing SignatureUntrusted SignatureFormat TrustStore KeyWeak Expired PinMismatch
         SumsFormat StatementInvalid LayoutInvalid
         TarHeader TarOrder TarEntryName TarUnexpectedEntry Truncated TrailingData
         DigestInvalid DigestMismatch SizeMismatch BlobMissing BlobUnreferenced
@@ -152,6 +152,15 @@ impl Error {
     /// Where: a file, a name, an entry. Set by the place nearest to the failure; later calls are ignored.
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.0.place.get_or_insert_with(|| place.to_string());
+        self
+    }
+
+    /// Which file the place is inside of: put before the place that is known.
+    pub fn inside(mut self, outer: impl fmt::Display) -> Self {
+        self.0.place = Some(match self.0.place.take() {
+            Some(inner) => format!("{outer}: {inner}"),
+            None => outer.to_string(),
+        });
         self
     }
 

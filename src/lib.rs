@@ -1,7 +1,10 @@
 //! Ships a release's container images across an air gap.
 #![allow(missing_docs)]
+pub mod bundle;
 pub mod content;
 pub mod error;
 pub mod limits;
 pub mod oci;
 pub mod plan;
+pub mod release;
+pub mod trust;

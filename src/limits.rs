@@ -55,6 +55,9 @@ pub const BACKOFF_MOST: Duration = Duration::from_secs(20);
 /// The longest `Retry-After` that is obeyed: a server must not be able to park a client for years.
 pub const RETRY_AFTER: Duration = Duration::from_secs(300);
 
+/// PBKDF2 rounds that a passphrase-encrypted key file may ask for: a few seconds of work.
+pub const KDF_ITERATIONS: u32 = 10_000_000;
+
 /// A token endpoint's answer.
 pub const TOKEN_BODY: u64 = 1 << 20;
 

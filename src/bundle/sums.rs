@@ -1,0 +1,95 @@
+//! `bundle/SHA256SUMS`: what `sha256sum` writes, in its strictest form. The standard tool is lax
+//! (it skips garbage, takes CRLF and `..`), so a reader must not be.
+
+use super::STATEMENT_PATH;
+use crate::error::{Error, Kind, Result};
+use crate::limits;
+use crate::oci::Digest;
+
+/// One line per entry: `<64 lower hex><two spaces><path><LF>`.
+pub fn encode<'a>(entries: impl IntoIterator<Item = (Digest, &'a str)>) -> Vec<u8> {
+    let lines = entries.into_iter().map(|(digest, path)| format!("{}  {path}\n", digest.hex()));
+    lines.collect::<String>().into_bytes()
+}
+
+/// Parses sums whose signature was checked.
+///
+/// # Errors
+/// `SumsFormat` with the number of the first bad line: nothing but the grammar above, the
+/// statement first, no path twice.
+pub fn parse(bytes: &[u8]) -> Result<Vec<(Digest, &str)>> {
+    if bytes.len() as u64 > limits::SUMS {
+        return Err(wrong(0, "the list is too long"));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong(0, "not ASCII text"))?;
+    let body = text.strip_suffix('\n').ok_or_else(|| wrong(0, "the last line has no end"))?;
+    let mut entries = Vec::new();
+    for (number, line) in body.split('\n').enumerate() {
+        entries.push(entry(line).ok_or_else(|| wrong(number + 1, "a malformed line"))?);
+    }
+    // The first line tells a bundle's sums from any other signed list: a signature over something
+    // else must not be usable here.
+    if entries.first().map(|(_, path)| *path) != Some(STATEMENT_PATH) {
+        return Err(wrong(1, "not the sums of a bundle").expected(format_args!("{STATEMENT_PATH} first")));
+    }
+    let mut paths: Vec<_> = entries.iter().map(|(_, path)| *path).collect();
+    paths.sort_unstable();
+    match paths.windows(2).find(|pair| pair.first() == pair.last()) {
+        Some(twice) => Err(wrong(0, "a path stands twice").got(twice.first().copied().unwrap_or_default())),
+        None => Ok(entries),
+    }
+}
+
+fn entry(line: &str) -> Option<(Digest, &str)> {
+    let (hex, path) = line.split_once("  ")?;
+    let segment = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    (path.len() <= 100 && path.split('/').all(segment)).then_some((Digest::from_hex(hex)?, path))
+}
+
+fn wrong(line: usize, what: &str) -> Error {
+    let place = match line {
+        0 => super::SUMS_PATH.to_owned(),
+        line => format!("{} line {line}", super::SUMS_PATH),
+    };
+    Error::new(Kind::SumsFormat, what.to_owned()).at(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_strict_form_is_read() {
+        let a = "a".repeat(64);
+        let good = format!("{a}  bundle/bundle.json\n{a}  oci-layout\n");
+        assert_eq!(parse(good.as_bytes()).unwrap().len(), 2);
+        let bad = [
+            String::new(),
+            "\n".into(),
+            good.trim_end().into(),
+            good.replace('\n', "\r\n"),
+            format!("\u{feff}{good}"),
+            format!("# comment\n{good}"),
+            format!("{good}\n"),
+            good.replace("  ", " *"),
+            good.replace("  ", "\t"),
+            good.to_uppercase(),
+            format!("\\{good}"),
+            format!("{a}  oci-layout\n{a}  bundle/bundle.json\n"),
+            format!("{good}{a}  oci-layout\n"),
+            format!("{good}{a}  ../etc/passwd\n"),
+            format!("{good}{a}  /etc/passwd\n"),
+            format!("{good}{a}  a//b\n"),
+            format!("{good}{a}  a/./b\n"),
+            format!("{good}{a}  a b\n"),
+            format!("{good}{}  b\n", "a".repeat(63)),
+            format!("{good}{a}  {}\n", "x".repeat(101)),
+        ];
+        for text in bad {
+            assert_eq!(parse(text.as_bytes()).map(|_| ()).unwrap_err().kind(), Kind::SumsFormat, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Words of a release: what it is called, for whom it is, and the time it states.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{Error, Kind, Result};
+
+/// Declares a closed list of lower-case words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum $name { $($(#[$word_doc])* $variant,)+ }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $($name::$variant => $word,)+ })
+            }
+        }
+    };
+}
+
+words!(
+    /// Whom a release is for; sets how strict the rules are.
+    Tier {
+        /// Public, unsupported.
+        Community = "community"
+        /// Public, for building on.
+        Developer = "developer"
+        /// Paying customers.
+        Professional = "professional"
+        /// Paying customers with a private registry.
+        Enterprise = "enterprise"
+        /// Customers under regulation: signed, audited.
+        Regulated = "regulated"
+        /// Customers who trust nobody and have no network.
+        Sovereign = "sovereign"
+    }
+);
+
+words!(
+    /// How far a release has come.
+    Channel {
+        /// For the developers themselves.
+        Development = "development"
+        /// For testing.
+        Staging = "staging"
+        /// For use.
+        Production = "production"
+    }
+);
+
+/// A release's name: lower-case letters, digits, `.`, `_`, `-`; begins with a letter or digit; at
+/// most 128 characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseName(String);
+
+/// A release's version: letters, digits, `.`, `_`, `+`, `-`; begins with a letter or digit; at most
+/// 128 characters. A text, so `2.10` stays `2.10`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(String);
+
+/// A moment in UTC, to the second, as `2026-11-20T00:00:00Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Timestamp);
+
+impl Moment {
+    /// Cuts fractions of a second off.
+    pub fn new(timestamp: Timestamp) -> Self {
+        Moment(Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp))
+    }
+
+    /// Seconds since 1970, as `SOURCE_DATE_EPOCH` gives them.
+    pub fn from_epoch_seconds(text: &str) -> Result<Self> {
+        let seconds = text.trim().parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+        seconds.map(Moment).ok_or_else(|| {
+            Error::new(Kind::Usage, "SOURCE_DATE_EPOCH is not a time")
+                .got(text)
+                .expected("seconds since 1970")
+        })
+    }
+
+    /// The system's clock.
+    pub fn now() -> Self {
+        Moment::new(Timestamp::now())
+    }
+}
+
+impl Version {
+    /// The `n`th number of the version (0 = major), for tag templates.
+    pub fn number(&self, n: usize) -> Option<&str> {
+        let numbers = self.0.strip_prefix('v').unwrap_or(&self.0).split(['-', '+']).next()?;
+        let number = numbers.split('.').nth(n)?;
+        (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(number)
+    }
+}
+
+fn is_word(text: &str, fits: impl Fn(u8) -> bool) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(fits)
+}
+
+impl FromStr for ReleaseName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+        is_word(text, fits).then(|| ReleaseName(text.to_owned())).ok_or_else(|| {
+            Error::new(Kind::Usage, "not a release name")
+                .got(format_args!("{text:?}"))
+                .expected("lower-case letters, digits, '.', '_', '-'")
+        })
+    }
+}
+
+impl FromStr for Version {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"._+-".contains(&b);
+        is_word(text, fits).then(|| Version(text.to_owned())).ok_or_else(|| {
+            Error::new(Kind::Usage, "not a version")
+                .got(format_args!("{text:?}"))
+                .expected("letters, digits, '.', '_', '+', '-', such as 2.1.0")
+        })
+    }
+}
+
+impl FromStr for Moment {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        text.parse().map(Moment::new).map_err(|_| {
+            Error::new(Kind::Usage, "not a time")
+                .got(format_args!("{text:?}"))
+                .expected("RFC 3339, such as 2026-11-20T00:00:00Z")
+        })
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.strftime("%Y-%m-%dT%H:%M:%SZ").fmt(f)
+    }
+}
+
+impl fmt::Display for ReleaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Serialises through `Display`, parses through `FromStr`.
+macro_rules! as_text {
+    ($($name:ident: $expected:literal)+) => { $(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is not {}", $expected)))
+            }
+        }
+    )+ };
+}
+
+as_text! {
+    ReleaseName: "a release name (lower-case letters, digits, '.', '_', '-')"
+    Version: "a version (letters, digits, '.', '_', '+', '-')"
+    Moment: "a time (RFC 3339, such as 2026-11-20T00:00:00Z)"
+}
