@@ -64,8 +64,8 @@ pub struct ReleaseName(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(String);
 
-/// A moment in UTC, to the second, as `2026-11-20T00:00:00Z`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A moment in UTC, to the second, as `2026-11-20T00:00:00Z`. Its default is the beginning of 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Timestamp);
 
 impl Moment {
@@ -159,6 +159,59 @@ impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What the release team says of a release; the rest of a statement follows from the plan.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// Its name.
+    pub name: ReleaseName,
+    /// Its version.
+    pub version: Version,
+    /// Its place in the sequence of releases.
+    pub sequence: Option<u64>,
+    /// Whom it is for.
+    pub tier: Tier,
+    /// How far it has come.
+    pub channel: Channel,
+    /// The time it states.
+    pub created: Moment,
+    /// When it ends to be valid.
+    pub expires: Option<Moment>,
+}
+
+/// The rules that were checked when a bundle was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRecord {
+    /// One by one.
+    pub checks: Vec<Check>,
+    /// The name of the set of rules.
+    pub profile: String,
+}
+
+/// One rule and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// The rule's id.
+    pub id: String,
+    /// What came of it.
+    pub result: Outcome,
+}
+
+/// What came of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It is kept.
+    Pass,
+    /// It is broken, which this set of rules allows.
+    Warn,
+    /// It is broken.
+    Fail,
+    /// It is broken, and somebody took responsibility.
+    Waived,
 }
 
 /// Serialises through `Display`, parses through `FromStr`.

@@ -16,7 +16,7 @@ mod tar;
 mod writer;
 
 pub use reader::{Bundle, Sealed, Trusted, Verified};
-pub use statement::{Check, Outcome, PolicyRecord, Release, Statement};
+pub use statement::Statement;
 pub use writer::{Draft, Writer};
 
 /// `oci-layout`, in full (image-layout.md, "oci-layout file").

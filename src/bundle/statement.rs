@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::plan::Image;
-use crate::release::{Channel, Moment, ReleaseName, Tier, Version};
+use crate::release::{Channel, Moment, PolicyRecord, Release, ReleaseName, Tier, Version};
 
 /// Tells a bundle's statement, version 1, from any other signed JSON.
 const TYPE: &str = "application/vnd.sealift.bundle.v1+json";
@@ -54,59 +54,6 @@ pub struct EntrySize {
     pub path: String,
     /// Its bytes.
     pub size: u64,
-}
-
-/// The rules that were checked when a bundle was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PolicyRecord {
-    /// One by one.
-    pub checks: Vec<Check>,
-    /// The name of the set of rules.
-    pub profile: String,
-}
-
-/// One rule and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Check {
-    /// The rule's id.
-    pub id: String,
-    /// What came of it.
-    pub result: Outcome,
-}
-
-/// What came of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// It is kept.
-    Pass,
-    /// It is broken, which this set of rules allows.
-    Warn,
-    /// It is broken.
-    Fail,
-    /// It is broken, and somebody took responsibility.
-    Waived,
-}
-
-/// What the release team says of a release; the rest of a statement follows from the plan.
-#[derive(Clone, Debug)]
-pub struct Release {
-    /// Its name.
-    pub name: ReleaseName,
-    /// Its version.
-    pub version: Version,
-    /// Its place in the sequence of releases.
-    pub sequence: Option<u64>,
-    /// Whom it is for.
-    pub tier: Tier,
-    /// How far it has come.
-    pub channel: Channel,
-    /// The time it states.
-    pub created: Moment,
-    /// When it ends to be valid.
-    pub expires: Option<Moment>,
 }
 
 impl Statement {

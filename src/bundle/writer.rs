@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::contents::{Contents, Entry, Part};
-use super::statement::{EntrySize, PolicyRecord, Release, Statement};
+use super::statement::{EntrySize, Statement};
 use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, SUMS_PATH, signature_path, sums, tar};
 use crate::content::{Reader, Sink};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, LayoutIndex, Name, Role};
 use crate::plan::{Image, Plan};
+use crate::release::{PolicyRecord, Release};
 use crate::trust::{KeyId, Signature};
 
 /// A bundle that is decided down to the last byte but for its signatures.

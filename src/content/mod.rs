@@ -53,4 +53,9 @@ pub trait Sink: Send + Sync {
 
     /// Makes `name` lead to a document that was pushed before. `bytes` are the document's own.
     async fn tag(&self, name: &Name, document: &Descriptor, bytes: Bytes) -> Result<()>;
+
+    /// All names were given: a place that sets them together does so now.
+    async fn commit(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::oci::{Descriptor, Digest, Name, Platform, Tag};
 
 pub use resolve::{Sources, resolve};
-pub use transfer::{Done, How, Move, Place, Survey, TagMove, survey, transfer};
+pub use transfer::{Done, How, Move, Place, Survey, TagMove, Transfer, survey, transfer};
 
 /// An image that is asked for.
 #[derive(Clone, Debug)]

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
 
-use super::{Plan, Sources};
-use crate::content::{Meter, Sink, Source, Stage, Watch, retrying};
+use super::{Node, Plan, Sources};
+use crate::content::{Meter, Sink, Source, Stage, Watch, file, retrying};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name};
 
@@ -25,7 +26,7 @@ pub struct Place {
 }
 
 /// One piece of content that a place lacks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Move {
     /// Number of the node in the plan.
     pub node: usize,
@@ -165,36 +166,29 @@ async fn survey_tags(places: &[Place], jobs: usize) -> Result<Vec<TagMove>> {
     stream::iter(asks).buffered(jobs.max(1)).try_collect().await
 }
 
-/// Moves what the survey found missing.
+/// Moves what the survey found missing, `jobs` pieces at once.
 ///
 /// # Errors
 /// The first failure ends the transfer. Content that had arrived stays, unnamed; names are set
 /// only when everything below all of them has arrived.
-pub async fn transfer(
-    plan: &Plan,
-    survey: &Survey,
-    sources: &Sources,
-    places: &[Place],
-    jobs: usize,
-    verb: &'static str,
-    watch: Arc<dyn Watch>,
-) -> Result<Done> {
-    watch.stage(stage(plan, survey, verb));
-    let carrier = Carrier { plan, sources, places, watch };
-    let jobs = jobs.max(1);
+pub async fn transfer(transfer: Transfer, survey: &Survey, verb: &'static str) -> Result<Done> {
+    let plan = transfer.plan.clone();
+    let jobs = transfer.jobs.max(1);
+    transfer.watch.stage(stage(&plan, survey, verb));
+    let carrier = Arc::new(transfer);
     let is_document = |m: &Move| plan.nodes.get(m.node).is_some_and(|n| n.descriptor.role.is_document());
-    let (documents, blobs): (Vec<&Move>, Vec<&Move>) = survey.moves.iter().partition(|m| is_document(m));
+    let (documents, blobs): (Vec<Move>, Vec<Move>) = survey.moves.iter().partition(|m| is_document(m));
 
-    let groups = blobs.chunk_by(|a, b| a.node == b.node);
-    let mut done = carrier.all(groups, jobs).await?;
+    let mut done = Done::default();
+    carrier.all(blobs.chunk_by(|a, b| a.node == b.node), jobs, &mut done).await?;
     // Ranks run from parents to children; the deepest go first.
-    let mut by_rank = BTreeMap::<_, Vec<&Move>>::new();
+    let mut by_rank = BTreeMap::<_, Vec<Move>>::new();
     for document in documents {
         let node = plan.nodes.get(document.node);
         by_rank.entry(node.map(|n| (n.descriptor.role, n.rank))).or_default().push(document);
     }
     for group in by_rank.into_values().rev() {
-        done.add(carrier.all(group.chunks(1), jobs).await?);
+        carrier.all(group.chunks(1), jobs, &mut done).await?;
     }
     done.tags = carrier.tag_all(&survey.tags, jobs).await?;
     Ok(done)
@@ -218,33 +212,57 @@ impl Done {
     }
 }
 
-struct Carrier<'a> {
-    plan: &'a Plan,
-    sources: &'a Sources,
-    places: &'a [Place],
-    watch: Arc<dyn Watch>,
+/// All that a transfer needs.
+pub struct Transfer {
+    /// What there is.
+    pub plan: Arc<Plan>,
+    /// Where each image's content comes from.
+    pub sources: Sources,
+    /// Where it goes.
+    pub places: Vec<Place>,
+    /// Pieces moved at once.
+    pub jobs: usize,
+    /// Who watches.
+    pub watch: Arc<dyn Watch>,
 }
 
-impl Carrier<'_> {
-    /// Does groups of moves side by side; the moves of one group (one blob to several places) one
-    /// after the other, so that the later ones can be mounts.
-    async fn all<'m>(&self, groups: impl Iterator<Item = &'m [&'m Move]>, jobs: usize) -> Result<Done> {
-        let groups = groups.map(|group| async move {
-            let mut done = Done::default();
-            for one in group {
-                done.add(self.carry(one).await?);
+impl Transfer {
+    /// Does groups of moves side by side, on all cores; the moves of one group (one blob to several
+    /// places) one after the other, so that the later ones can be mounts.
+    async fn all<'m>(
+        self: &Arc<Self>,
+        mut groups: impl Iterator<Item = &'m [Move]>,
+        jobs: usize,
+        done: &mut Done,
+    ) -> Result<()> {
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < jobs {
+                let Some(group) = groups.next() else { break };
+                let (carrier, group) = (self.clone(), group.to_vec());
+                running.spawn(async move { carrier.group(group).await });
             }
-            Ok::<_, Error>(done)
-        });
-        let sum = |mut sum: Done, done| async move {
-            sum.add(done);
-            Ok(sum)
-        };
-        stream::iter(groups).buffer_unordered(jobs).try_fold(Done::default(), sum).await
+            let Some(ended) = running.join_next().await else { return Ok(()) };
+            match ended.unwrap_or_else(|_| Err(file::ended())) {
+                Ok(more) => done.add(more),
+                Err(error) => {
+                    // Nothing may still be writing when the failure is reported.
+                    running.shutdown().await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn group(&self, moves: Vec<Move>) -> Result<Done> {
+        let mut done = Done::default();
+        for one in &moves {
+            done.add(self.carry(one).await?);
+        }
+        Ok(done)
     }
 
     async fn carry(&self, one: &Move) -> Result<Done> {
-        let missing = || Error::new(Kind::BlobMissing, "the plan names content that it does not have");
         let node = self.plan.nodes.get(one.node).ok_or_else(missing)?;
         let place = self.places.get(one.place).ok_or_else(missing)?;
         let source = self.sources.get(node.origin).ok_or_else(missing)?;
@@ -264,25 +282,33 @@ impl Carrier<'_> {
         Ok(Done { sent: 1, sent_bytes: size, ..Done::default() })
     }
 
+    /// Sets all names, then asks for each what it leads to.
     async fn tag_all(&self, tags: &[TagMove], jobs: usize) -> Result<usize> {
-        let tasks = tags.iter().map(|tag| async move {
-            self.tag(tag).await.map_err(|e| e.at(&tag.name).side(Side::Destination))
-        });
-        stream::iter(tasks).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
+        let set = tags.iter().map(|tag| async move { self.tag(tag).await.map_err(|e| at_tag(e, tag)) });
+        stream::iter(set).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
+        for place in &self.places {
+            place.sink.commit().await.map_err(|e| e.side(Side::Destination))?;
+        }
+        let check = tags.iter().map(|tag| async move { self.check(tag).await.map_err(|e| at_tag(e, tag)) });
+        stream::iter(check).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
         Ok(tags.len())
     }
 
     async fn tag(&self, tag: &TagMove) -> Result<()> {
-        let missing = || Error::new(Kind::BlobMissing, "the plan names an image that it does not have");
-        let root = *self.plan.roots.get(tag.image).ok_or_else(missing)?;
-        let node = self.plan.nodes.get(root).ok_or_else(missing)?;
-        let place = self.places.get(tag.place).ok_or_else(missing)?;
-        let digest = node.descriptor.digest;
-        if tag.before != Some(digest) {
-            let source = self.sources.get(node.origin).ok_or_else(missing)?;
-            let bytes = source.fetch(&node.descriptor).await.map_err(|e| e.side(Side::Source))?;
-            place.sink.tag(&tag.name, &node.descriptor, bytes.into_bytes().await?).await?;
+        let (node, place) = self.tagged(tag)?;
+        if tag.before == Some(node.descriptor.digest) {
+            return Ok(());
         }
+        let source = self.sources.get(node.origin).ok_or_else(missing)?;
+        let content = source.fetch(&node.descriptor).await.map_err(|e| e.side(Side::Source))?;
+        let bytes = content.from(Side::Source).into_bytes().await?;
+        let note = |text: &str| self.watch.note(text);
+        retrying(&note, || place.sink.tag(&tag.name, &node.descriptor, bytes.clone())).await
+    }
+
+    async fn check(&self, tag: &TagMove) -> Result<()> {
+        let (node, place) = self.tagged(tag)?;
+        let digest = node.descriptor.digest;
         match place.sink.tagged(&tag.name).await? {
             Some(now) if now == digest => Ok(()),
             now => Err(Error::new(Kind::RegistryCorrupt, "a tag does not lead to what was pushed")
@@ -291,6 +317,20 @@ impl Carrier<'_> {
                 .hint("somebody else may be pushing to the same tag; run the import again")),
         }
     }
+
+    fn tagged(&self, tag: &TagMove) -> Result<(&Node, &Place)> {
+        let root = *self.plan.roots.get(tag.image).ok_or_else(missing)?;
+        let node = self.plan.nodes.get(root).ok_or_else(missing)?;
+        Ok((node, self.places.get(tag.place).ok_or_else(missing)?))
+    }
+}
+
+fn missing() -> Error {
+    Error::new(Kind::BlobMissing, "the plan names content that it does not have")
+}
+
+fn at_tag(error: Error, tag: &TagMove) -> Error {
+    error.at(&tag.name).side(Side::Destination)
 }
 
 async fn send(descriptor: &Descriptor, source: &dyn Source, sink: &dyn Sink, meter: Meter) -> Result<()> {

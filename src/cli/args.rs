@@ -1,0 +1,267 @@
+//! What can be typed. No behaviour here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::oci::Platform;
+use crate::release::Moment;
+use crate::verbs::places::{Destination, Mirror, Renaming};
+
+const ABOUT: &str = "Ships a release's container images across an air gap";
+
+const LONG_ABOUT: &str = "\
+Ships a release's container images across an air gap.
+
+On the connected side, `sealift export` pulls the chosen variants of a release, for every
+architecture, from OCI registries into one signed, checksummed OCI-layout tarball. On the other
+side, `sealift import` verifies that file and loads it into an offline registry.
+
+`sealift demo` shows the whole trip in a scratch directory, without any server or network.";
+
+const AFTER: &str = "\
+Exit codes: 0 done, 1 failed (I/O, network), 2 usage or manifest, 3 not trusted (signature, digest,
+format), 4 refused by policy, 130 interrupted.";
+
+/// The command line.
+#[derive(Parser)]
+#[command(name = "sealift", version, about = ABOUT, long_about = LONG_ABOUT, after_help = AFTER)]
+#[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// How progress is shown on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto, value_name = "MODE")]
+    pub progress: ProgressMode,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// Bars on a terminal, plain lines elsewhere
+    Auto,
+    /// Bars
+    Tty,
+    /// A line now and then
+    Plain,
+    /// JSON lines
+    Json,
+    /// Nothing
+    None,
+}
+
+/// The verbs.
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Pull a release's images into one signed bundle
+    #[command(
+        after_help = "Example:\n  sealift export manifests/nexus-engine.toml -o nexus-engine-2.1.0.tar --key release.key.pem"
+    )]
+    Export(ExportArgs),
+    /// Check a bundle's signature, checksums and completeness
+    #[command(after_help = "Example:\n  sealift verify nexus-engine-2.1.0.tar --trust /etc/sealift/trust")]
+    Verify(VerifyArgs),
+    /// Verify a bundle and load it into a registry or an OCI layout
+    #[command(
+        after_help = "Example:\n  sealift import nexus-engine-2.1.0.tar --to docker://registry.edge.local:5000 --trust /etc/sealift/trust"
+    )]
+    Import(ImportArgs),
+    /// Show what a bundle holds (after checking its signature)
+    Inspect(InspectArgs),
+    /// Make and look at signing keys
+    Key {
+        /// What to do with keys.
+        #[command(subcommand)]
+        verb: KeyVerb,
+    },
+    /// Show the whole trip on built-in images in ./sealift-demo
+    Demo,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each verb
+    Man {
+        /// Write sealift.1, sealift-export.1, … into this directory instead.
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// How registries are spoken to.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Registry options")]
+pub struct RegistryArgs {
+    /// Trust this certificate authority (PEM) besides the system's; may be given several times.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub ca: Vec<PathBuf>,
+    /// Speak plain HTTP with this host (HOST or HOST:PORT); loopback addresses need no asking.
+    #[arg(long, value_name = "HOST")]
+    pub plain_http: Vec<String>,
+    /// Transfers at once.
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
+}
+
+/// Restriction to parts of a release.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Selection options")]
+pub struct NarrowArgs {
+    /// Only these variants (standard, distroless, edge, …).
+    #[arg(long, value_name = "V", value_delimiter = ',')]
+    pub variant: Vec<String>,
+    /// Only these platforms (linux/amd64, linux/arm/v7, …).
+    #[arg(long, value_name = "P", value_delimiter = ',')]
+    pub platform: Vec<Platform>,
+    /// Only these images, by their name in the release manifest.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub image: Vec<String>,
+}
+
+/// Arguments of `export`.
+#[derive(Args)]
+pub struct ExportArgs {
+    /// The release manifest (TOML).
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub manifest: PathBuf,
+    /// The bundle to write; it appears under this name only when complete.
+    #[arg(short, long, value_name = "BUNDLE", value_hint = ValueHint::FilePath, required_unless_present = "dry_run")]
+    pub output: Option<PathBuf>,
+    /// Sign with this private key; may be given several times.
+    #[arg(long, value_name = "KEY", value_hint = ValueHint::FilePath)]
+    pub key: Vec<PathBuf>,
+    /// Read the keys' passphrase from the first line of this file instead of the terminal.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub passphrase_file: Option<PathBuf>,
+    /// Write no signature; only tiers that allow it. Such a bundle must be signed before it can be imported.
+    #[arg(long, conflicts_with = "key")]
+    pub unsigned: bool,
+    /// Pull the images named FROM at TO (a registry, a path in one, or oci:DIR); may be given several times.
+    #[arg(long, value_name = "FROM=TO")]
+    pub mirror: Vec<Mirror>,
+    /// Only read the documents and print what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// With --dry-run: print JSON. Otherwise: print what was written as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Replace an existing bundle once the new one is complete.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// The time the bundle states (RFC 3339); else SOURCE_DATE_EPOCH, else the newest image's.
+    #[arg(long, value_name = "TIME")]
+    pub created: Option<Moment>,
+    /// Parts of the release.
+    #[command(flatten)]
+    pub narrow: NarrowArgs,
+    /// Registries.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Where the trust store is.
+#[derive(Args, Clone, Debug)]
+pub struct TrustArgs {
+    /// The trust store: a directory with the public keys (PEM) of those whose bundles are accepted.
+    #[arg(long, value_name = "DIR", env = "SEALIFT_TRUST", default_value = "/etc/sealift/trust", value_hint = ValueHint::DirPath)]
+    pub trust: PathBuf,
+}
+
+/// Arguments of `verify`.
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// The bundle.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub bundle: PathBuf,
+    /// Check signature, statement, sums and length only: reads kilobytes, says nothing of the contents.
+    #[arg(long)]
+    pub head: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
+
+/// Arguments of `inspect`.
+#[derive(Args)]
+pub struct InspectArgs {
+    /// The bundle.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub bundle: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
+
+/// Arguments of `import`.
+#[derive(Args)]
+pub struct ImportArgs {
+    /// The bundle.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub bundle: PathBuf,
+    /// Where to: docker://host[:port][/prefix] or oci:DIR.
+    #[arg(long, value_name = "DEST")]
+    pub to: Destination,
+    /// Put repositories that begin with FROM at TO; the longest FROM wins; may be given several times.
+    #[arg(long, value_name = "FROM=TO")]
+    pub map: Vec<Renaming>,
+    /// Move tags that lead to other images already.
+    #[arg(long)]
+    pub overwrite_tags: bool,
+    /// Verify, ask the destination what it has, and print what would be sent.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the receipt as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Parts of the bundle.
+    #[command(flatten)]
+    pub narrow: NarrowArgs,
+    /// Registries.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Verbs about keys.
+#[derive(Subcommand)]
+pub enum KeyVerb {
+    /// Make a key pair: NAME.key.pem (keep it) and NAME.pub.pem (give it away)
+    New {
+        /// The key's name.
+        name: String,
+        /// Where to write the files.
+        #[arg(long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+        /// Leave the private key unencrypted.
+        #[arg(long, conflicts_with = "passphrase_file")]
+        no_passphrase: bool,
+        /// Read the passphrase from the first line of this file instead of the terminal.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        passphrase_file: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a key's id and its public half
+    Show {
+        /// A public or private key file (PEM).
+        #[arg(value_hint = ValueHint::FilePath)]
+        key: PathBuf,
+        /// Read the passphrase from the first line of this file instead of the terminal.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        passphrase_file: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}

@@ -1,0 +1,307 @@
+//! The mouth: takes the command line, asks for passphrases, shows progress, prints results. The
+//! only room that prints, reads the environment or looks at the terminal.
+
+mod args;
+mod demo;
+mod progress;
+mod report;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Exit, Kind, Result};
+use crate::limits;
+use crate::manifest::Narrow;
+use crate::registry;
+use crate::release::Moment;
+use crate::trust::{Passphrase, SigningKey};
+use crate::verbs::export::Export;
+use crate::verbs::import::{Import, import};
+use crate::verbs::inspect::{inspect, signer_records};
+use crate::verbs::{key, verify};
+
+use args::{
+    Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode, RegistryArgs, Verb,
+    VerifyArgs,
+};
+
+/// Runs one command line, `arguments` including the program's name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    match execute(cli) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            report::failure(&error);
+            error.kind().exit()
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<()> {
+    let progress = cli.progress;
+    match cli.verb {
+        Verb::Export(args) => export_verb(args, progress),
+        Verb::Verify(args) => verify_verb(args, progress),
+        Verb::Import(args) => import_verb(args, progress),
+        Verb::Inspect(args) => inspect_verb(args),
+        Verb::Key { verb } => key_verb(verb),
+        Verb::Demo => demo::trip(run_printed),
+        Verb::Completions { shell } => completions(shell),
+        Verb::Man { dir } => man(dir.as_deref()),
+    }
+}
+
+/// Runs a command of the demo as it was printed.
+fn run_printed(command: &str) -> Result<()> {
+    let cli = Cli::try_parse_from(command.split(' '))
+        .map_err(|e| Error::new(Kind::Usage, "the demo's command is not understood").got(e))?;
+    execute(cli)
+}
+
+fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
+    let created = args.created.map(Ok).or_else(source_date_epoch).transpose()?;
+    // Passphrases first: nobody wants to be asked after an hour of pulling.
+    let passphrases = Passphrases::new(args.passphrase_file);
+    let keys: Vec<SigningKey> = args.key.iter().map(|path| passphrases.open(path)).collect::<Result<_>>()?;
+    let export = Export {
+        manifest: args.manifest,
+        narrow: narrow(args.narrow),
+        mirrors: args.mirror,
+        created,
+        jobs: args.registry.jobs.into(),
+    };
+    let options = registry_options(args.registry);
+    let watch = progress::watcher(progress);
+    on_runtime(async move {
+        let client = registry::Client::new(options)?;
+        let prepared = export.prepare(&client).await?;
+        if args.dry_run {
+            // Without keys at hand, one signature is assumed: what a release usually has.
+            let signatures = if args.unsigned { 0 } else { keys.len().max(1) };
+            let verdicts = prepared.verdicts(signatures);
+            let total = prepared.draft(signatures)?.total(signatures)?;
+            return report::planned(&prepared, total, &verdicts, args.json);
+        }
+        if keys.is_empty() && !args.unsigned {
+            return Err(Error::new(Kind::Usage, "no signing key")
+                .expected("--key release.key.pem")
+                .hint("sealift key new makes one; --unsigned writes a bundle that must be signed before it can be imported"));
+        }
+        let output = args.output.unwrap_or_default();
+        let exported = prepared.write(&output, args.overwrite, &keys, watch.clone()).await?;
+        drop(watch);
+        report::exported(&prepared, &exported, &output, args.json)
+    })
+}
+
+fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {
+    if args.head {
+        let bundle = verify::head(&args.bundle, &args.trust.trust)?;
+        let signers = signer_records(bundle.signers());
+        return report::verified(&args.bundle, bundle.statement(), signers, bundle.length(), true, args.json);
+    }
+    let watch = progress::watcher(progress);
+    on_runtime(async move {
+        let bundle = verify::whole(&args.bundle, &args.trust.trust, watch.clone()).await?;
+        drop(watch);
+        let signers = signer_records(bundle.signers());
+        report::verified(&args.bundle, bundle.statement(), signers, bundle.length(), false, args.json)
+    })
+}
+
+fn inspect_verb(args: InspectArgs) -> Result<()> {
+    let bundle = verify::head(&args.bundle, &args.trust.trust)?;
+    report::inspected(&inspect(&bundle), &args.bundle, args.json)
+}
+
+fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
+    if args.bundle.as_os_str() == "-" {
+        return Err(Error::new(Kind::Usage, "this version reads bundles from files, not from a pipe")
+            .hint("write the bundle to a file first"));
+    }
+    let order = Import {
+        bundle: args.bundle,
+        trust: args.trust.trust,
+        destination: args.to,
+        renamings: args.map,
+        narrow: narrow(args.narrow),
+        overwrite_tags: args.overwrite_tags,
+        dry_run: args.dry_run,
+        jobs: args.registry.jobs.into(),
+    };
+    let options = registry_options(args.registry);
+    let watch = progress::watcher(progress);
+    on_runtime(async move {
+        let client = registry::Client::new(options)?;
+        let receipt = import(&order, &client, watch.clone()).await?;
+        drop(watch);
+        report::imported(&receipt, args.json)
+    })
+}
+
+fn key_verb(verb: KeyVerb) -> Result<()> {
+    match verb {
+        KeyVerb::New { name, dir, no_passphrase, passphrase_file, json } => {
+            let passphrase = match no_passphrase {
+                true => None,
+                false => Some(Passphrases::new(passphrase_file).choose(&name)?),
+            };
+            report::new_key(&key::new(&name, &dir, passphrase.as_ref())?, json)
+        }
+        KeyVerb::Show { key: path, passphrase_file, json } => {
+            let passphrases = Passphrases::new(passphrase_file);
+            let (public, what) = key::show(&path, || passphrases.of(&path))?;
+            let (id, pem) = (public.id().to_string(), public.to_pem()?);
+            match json {
+                true => report::json_out(&serde_json::json!({ "kind": what, "keyId": id, "publicKey": pem })),
+                false => report::out(&format!("{what}, Ed25519\nkey id {id}\n{pem}")),
+            }
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut script);
+    report::out(&String::from_utf8_lossy(&script))
+}
+
+fn man(directory: Option<&Path>) -> Result<()> {
+    let command = Cli::command();
+    let Some(directory) = directory else {
+        let mut page = Vec::new();
+        let rendered = clap_mangen::Man::new(command).render(&mut page);
+        rendered.map_err(|e| Error::io("cannot render the manual page", "sealift.1", &e))?;
+        return report::out(&String::from_utf8_lossy(&page));
+    };
+    clap_mangen::generate_to(command, directory)
+        .map_err(|e| Error::io("cannot write the manual pages", directory.display(), &e))
+}
+
+fn narrow(args: NarrowArgs) -> Narrow {
+    Narrow { images: args.image, variants: args.variant, platforms: args.platform }
+}
+
+fn registry_options(args: RegistryArgs) -> registry::Options {
+    registry::Options { ca: args.ca, plain_http: args.plain_http, ..registry::Options::default() }
+}
+
+/// reproducible-builds.org, "SOURCE_DATE_EPOCH".
+fn source_date_epoch() -> Option<Result<Moment>> {
+    let value = std::env::var_os("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty())?;
+    Some(Moment::from_epoch_seconds(&value.to_string_lossy()))
+}
+
+/// Runs asynchronous work until it ends or a signal ends it.
+fn on_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(2, 8))
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("cannot start", "the runtime", &e))?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = work => result,
+            () = signalled() => Err(crate::content::file::ended()),
+        }
+    });
+    // What still runs is dropped, which removes its temporary files; but nobody waits for long.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    result
+}
+
+/// Completes when the user or the system wants the program to end.
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = wait(SignalKind::interrupt()) => {}
+        _ = wait(SignalKind::terminate()) => {}
+        _ = wait(SignalKind::hangup()) => {}
+    }
+}
+
+/// Where passphrases come from: a file or the terminal, never the command line.
+struct Passphrases {
+    file: Option<PathBuf>,
+}
+
+impl Passphrases {
+    fn new(file: Option<PathBuf>) -> Self {
+        Passphrases { file }
+    }
+
+    /// Opens a key for signing.
+    fn open(&self, path: &Path) -> Result<SigningKey> {
+        key::open(path, || self.of(path))
+    }
+
+    /// The passphrase of an existing key.
+    fn of(&self, path: &Path) -> Result<Passphrase> {
+        match &self.file {
+            Some(file) => read_passphrase(file),
+            None => ask(&format!("Passphrase for {}: ", path.display())),
+        }
+    }
+
+    /// A passphrase for a new key.
+    fn choose(&self, name: &str) -> Result<Passphrase> {
+        if let Some(file) = &self.file {
+            return read_passphrase(file);
+        }
+        let first = ask(&format!("Passphrase for the new key {name}: "))?;
+        if first.is_empty() {
+            return Err(Error::new(Kind::Usage, "an empty passphrase")
+                .hint("--no-passphrase leaves the key unencrypted, if that is meant"));
+        }
+        if *ask("The same again: ")? != *first {
+            return Err(Error::new(Kind::Usage, "the two passphrases differ"));
+        }
+        Ok(first)
+    }
+}
+
+fn ask(prompt: &str) -> Result<Passphrase> {
+    if !std::io::stdin().is_terminal() && !Path::new("/dev/tty").exists() {
+        return Err(no_terminal());
+    }
+    rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|_| no_terminal())
+}
+
+fn no_terminal() -> Error {
+    Error::new(Kind::KeyDecrypt, "a passphrase is needed and there is no terminal to ask on")
+        .hint("--passphrase-file FILE (may be /dev/fd/3), or --no-passphrase when the key is made")
+}
+
+/// The first line of a file, which may also be a pipe (`/dev/fd/3`).
+fn read_passphrase(path: &Path) -> Result<Passphrase> {
+    let failed = |e: std::io::Error| Error::io("cannot read the passphrase", path.display(), &e);
+    let mut text = Zeroizing::new(String::new());
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(limits::KEY_FILE).read_to_string(&mut text).map_err(failed)?;
+    let line = text.lines().next().unwrap_or_default();
+    if line.is_empty() {
+        return Err(
+            Error::new(Kind::KeyDecrypt, "the passphrase file's first line is empty").at(path.display())
+        );
+    }
+    Ok(Zeroizing::new(line.to_owned()))
+}

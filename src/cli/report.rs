@@ -1,0 +1,358 @@
+//! What is said at the end: tables and JSON on standard output, failures on standard error.
+//!
+//! The wording: plain sentences in the present or past tense, no exclamation marks, what was done
+//! before how; numbers with units; a failure says what, where, got, expected, then a hint.
+
+use std::io::Write;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::bundle::Statement;
+use crate::error::{Error, Kind, Result, printable};
+use crate::plan::{Image, Omitted};
+use crate::policy::Verdict;
+use crate::verbs::export::{Exported, Prepared};
+use crate::verbs::import::Receipt;
+use crate::verbs::inspect::{Inspection, SignerRecord};
+use crate::verbs::key::NewKey;
+
+/// Writes to standard output. A reader that went away (`| head`) has seen enough: no failure.
+pub fn out(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("cannot write", "standard output", &e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line for people to standard error.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Reports a failure.
+pub fn failure(error: &Error) {
+    if error.kind() == Kind::Interrupted {
+        return say("interrupted: nothing was left under a final name");
+    }
+    say(&format!("error: {error}"));
+    if let Some(hint) = error.advice() {
+        say(&format!("hint: {hint}"));
+    }
+}
+
+/// Writes one JSON document.
+pub fn json_out(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::new(Kind::Io, "cannot write the result as JSON").got(e))?;
+    out(&format!("{text}\n"))
+}
+
+/// A number of bytes for people: decimal units, as disks are sold.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next().unwrap_or(&"kB");
+    while value >= 999.95 {
+        let Some(next) = units.next() else { break };
+        value /= 1000.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+/// `1 blob`, `2 blobs`.
+fn count(number: usize, word: &str) -> String {
+    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
+}
+
+/// Lines up columns; the last is left as it is.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate().map(|(number, (cell, width))| {
+            let pad = if number + 1 == row.len() { 0 } else { width - cell.chars().count() };
+            format!("{cell}{}", " ".repeat(pad))
+        });
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn image_rows(images: &[Image]) -> String {
+    let mut rows = vec![["IMAGE", "VARIANT", "PLATFORM", "SIZE", "DIGEST"].map(str::to_owned).to_vec()];
+    for image in images {
+        let name =
+            |row: usize, text: &str| if row == 0 { printable(text).into_owned() } else { String::new() };
+        for (number, build) in image.platforms.iter().enumerate() {
+            rows.push(vec![
+                name(number, &image.name),
+                name(number, &image.variant),
+                build.platform.to_string(),
+                bytes(build.size),
+                build.digest.to_string(),
+            ]);
+        }
+        if image.platforms.is_empty() {
+            rows.push(vec![
+                name(0, &image.name),
+                name(0, &image.variant),
+                "any".into(),
+                String::new(),
+                image.digest.to_string(),
+            ]);
+        }
+    }
+    table(&rows)
+}
+
+fn name_lines(images: &[Image]) -> String {
+    let mut rows = Vec::new();
+    for image in images {
+        for name in image.names() {
+            rows.push(vec![format!("  {name}"), image.digest.to_string()]);
+        }
+    }
+    format!("names:\n{}", table(&rows))
+}
+
+fn omitted_lines(images: &[Image]) -> String {
+    let line = |image: &Image, omitted: &Omitted| {
+        let platform = omitted.platform.as_ref().map(ToString::to_string);
+        let digest = omitted.digest.map(|digest| digest.to_string());
+        let what = platform.or_else(|| digest.clone()).unwrap_or_default();
+        vec![format!("  {}", image.label()), what, printable(&omitted.reason).into_owned()]
+    };
+    let rows: Vec<_> =
+        images.iter().flat_map(|image| image.omitted.iter().map(move |o| line(image, o))).collect();
+    if rows.is_empty() { "left out: nothing\n".to_owned() } else { format!("left out:\n{}", table(&rows)) }
+}
+
+fn signer_line(signers: &[SignerRecord]) -> String {
+    let names = signers.iter().map(|signer| format!("{} ({})", printable(&signer.name), signer.key_id));
+    format!("signed by {}\n", names.collect::<Vec<_>>().join(", "))
+}
+
+fn release_line(statement: &Statement) -> String {
+    let mut text = format!(
+        "{} {}, tier {}, channel {}, created {}",
+        statement.name, statement.version, statement.tier, statement.channel, statement.created
+    );
+    if let Some(sequence) = statement.sequence {
+        text += &format!(", sequence {sequence}");
+    }
+    if let Some(expires) = statement.expires {
+        text += &format!(", expires {expires}");
+    }
+    text + "\n"
+}
+
+/// What `export --dry-run` prints.
+pub fn planned(prepared: &Prepared, total: u64, verdicts: &[Verdict], as_json: bool) -> Result<()> {
+    let plan = &prepared.plan;
+    let shares = plan.shares();
+    let release = &prepared.release;
+    if as_json {
+        let images: Vec<_> = plan.images.iter().zip(&shares).map(|(image, share)| {
+            json!({ "image": image, "uniqueBytes": share.own, "sharedBytes": share.shared })
+        }).collect();
+        let rules: Vec<_> = verdicts.iter().map(|v| json!({ "id": v.id, "result": v.outcome })).collect();
+        return json_out(&json!({
+            "dryRun": true, "name": release.name, "version": release.version, "created": release.created,
+            "images": images, "blobs": plan.nodes.len(), "payloadBytes": plan.bytes(), "bundleBytes": total,
+            "policy": { "profile": release.tier, "checks": rules },
+        }));
+    }
+    let mut text = format!(
+        "{} {}, tier {}, channel {}, created {}\n\n",
+        release.name, release.version, release.tier, release.channel, release.created
+    );
+    text += &image_rows(&plan.images);
+    text.push('\n');
+    let mut rows = vec![["IMAGE", "UNIQUE", "SHARED"].map(str::to_owned).to_vec()];
+    rows.extend(
+        plan.images
+            .iter()
+            .zip(&shares)
+            .map(|(image, share)| vec![image.label(), bytes(share.own), bytes(share.shared)]),
+    );
+    text += &format!("{}\n", table(&rows));
+    text += &name_lines(&plan.images);
+    text += &omitted_lines(&plan.images);
+    for verdict in verdicts {
+        let places: Vec<_> = verdict
+            .grounds
+            .iter()
+            .map(|g| format!("{}: got {}, expected {}", g.place, g.got, g.expected))
+            .collect();
+        let result = format!("{:?}", verdict.outcome).to_lowercase();
+        text += &format!("rule {}: {result} {}", verdict.id, places.join("; ")).trim_end();
+        text.push('\n');
+    }
+    text += &format!(
+        "to pull: {} in {}; the bundle will have {} ({total} bytes)\n",
+        bytes(plan.bytes()),
+        count(plan.nodes.len(), "blob"),
+        bytes(total)
+    );
+    out(&text)
+}
+
+/// What `export` prints.
+pub fn exported(
+    prepared: &Prepared,
+    exported: &Exported,
+    output: &std::path::Path,
+    as_json: bool,
+) -> Result<()> {
+    let release = &prepared.release;
+    if as_json {
+        return json_out(&json!({
+            "bundle": output.to_string_lossy(), "bytes": exported.bytes, "name": release.name,
+            "version": release.version, "images": prepared.plan.images.len(), "blobs": exported.done.sent,
+            "signers": exported.signers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }));
+    }
+    let signed = match exported.signers.as_slice() {
+        [] => "not signed".to_owned(),
+        signers => {
+            format!("signed by {}", signers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        }
+    };
+    out(&format!(
+        "{}: {} {}, {}, {}, {} bytes; {signed}\n",
+        output.display(),
+        release.name,
+        release.version,
+        count(prepared.plan.images.len(), "image"),
+        count(exported.done.sent, "blob"),
+        exported.bytes
+    ))
+}
+
+/// What `verify` prints.
+pub fn verified(
+    path: &std::path::Path,
+    statement: &Statement,
+    signers: Vec<SignerRecord>,
+    length: u64,
+    head: bool,
+    as_json: bool,
+) -> Result<()> {
+    if as_json {
+        return json_out(&Inspection {
+            statement,
+            signers,
+            bytes: length,
+            verified: if head { "head" } else { "all" },
+        });
+    }
+    let what = match head {
+        true => "signature, statement, sums and length are good; the contents were not read".to_owned(),
+        false => format!(
+            "good: {} in {}, all read",
+            bytes(length),
+            count(statement.entries.len(), "entry").replace("entrys", "entries")
+        ),
+    };
+    out(&format!("{}: {what}\n{}{}", path.display(), release_line(statement), signer_line(&signers)))
+}
+
+/// What `inspect` prints.
+pub fn inspected(inspection: &Inspection<'_>, path: &std::path::Path, as_json: bool) -> Result<()> {
+    if as_json {
+        return json_out(inspection);
+    }
+    let statement = inspection.statement;
+    let mut text = release_line(statement);
+    text += &signer_line(&inspection.signers);
+    text += &format!("made by {}\n\n", printable(&statement.producer));
+    text += &image_rows(&statement.images);
+    text.push('\n');
+    text += &name_lines(&statement.images);
+    text += &omitted_lines(&statement.images);
+    let checks: Vec<_> = statement
+        .policy
+        .checks
+        .iter()
+        .map(|c| format!("{} {}", printable(&c.id), format!("{:?}", c.result).to_lowercase()))
+        .collect();
+    text += &format!("policy {}: {}\n", printable(&statement.policy.profile), checks.join(", "));
+    text += &format!(
+        "{} in {} blobs; the file has {} bytes\n",
+        bytes(statement.payload_bytes),
+        statement.entries.len().saturating_sub(2),
+        inspection.bytes
+    );
+    text += &format!("The signature was checked, the contents were not: sealift verify {}\n", path.display());
+    out(&text)
+}
+
+/// What `import` prints.
+pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
+    if as_json {
+        return json_out(receipt);
+    }
+    let mut rows = Vec::new();
+    for image in &receipt.images {
+        for name in &image.names {
+            rows.push(vec![image.source.clone(), "→".into(), name.name.clone(), name.change.into()]);
+        }
+    }
+    let mut text = format!("{}, {}", receipt.release, signer_line(&receipt.signers));
+    text += &table(&rows);
+    text += &match receipt.dry_run {
+        true => format!(
+            "dry run: would send {} ({} bytes) in {}, mount {}; {} ({} bytes) are there already\n",
+            bytes(receipt.bytes_to_send),
+            receipt.bytes_to_send,
+            count(receipt.to_send, "blob"),
+            receipt.to_mount,
+            count(receipt.present, "blob"),
+            receipt.bytes_present
+        ),
+        false => format!(
+            "{}: sent {} ({} bytes) in {}, mounted {}, {} there already; {} set and read back\n",
+            receipt.destination,
+            bytes(receipt.bytes_sent),
+            receipt.bytes_sent,
+            count(receipt.sent, "blob"),
+            receipt.mounted,
+            receipt.present,
+            count(receipt.tags, "tag")
+        ),
+    };
+    out(&text)
+}
+
+/// What `key new` prints.
+pub fn new_key(key: &NewKey, as_json: bool) -> Result<()> {
+    if as_json {
+        return json_out(&json!({
+            "privateKey": key.private.to_string_lossy(), "publicKey": key.public.to_string_lossy(), "keyId": key.id.to_string(),
+        }));
+    }
+    out(&format!(
+        "private key  {}   keep it secret, keep a copy in a safe\npublic key   {}   give it to those who import\nkey id       {}\n",
+        key.private.display(),
+        key.public.display(),
+        key.id
+    ))
+}

@@ -1,0 +1,379 @@
+//! An OCI image layout in a directory, as a source and as a destination (image-layout.md).
+//!
+//! As a destination it is written so that no reader ever sees half of anything: blobs go to a
+//! temporary file, reach the disk and are then named; `index.json` is replaced at the end, once.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::content::{Reader, Sink, Source, file};
+use crate::error::{Error, Kind, Result};
+use crate::limits;
+use crate::oci::{Descriptor, Digest, Hasher, LayoutIndex, Name, NamedDescriptor, Role, media};
+
+const MARKER: &str = "oci-layout";
+const MARKER_CONTENT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+const INDEX: &str = "index.json";
+
+/// A layout that content is read from.
+pub struct LayoutSource {
+    directory: PathBuf,
+    entries: Vec<NamedDescriptor>,
+    naming: Naming,
+}
+
+/// How images are found in a layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// Only under names with a repository: the layout may hold several images with equal tags.
+    Full,
+    /// Under a bare tag as well: the layout was named for this one image.
+    BareTag,
+}
+
+impl LayoutSource {
+    /// Opens a layout and reads its `index.json`.
+    pub fn open(directory: &Path, naming: Naming) -> Result<Self> {
+        check_marker(directory)?;
+        let path = directory.join(INDEX);
+        let bytes = file::read_small(&path, "the layout's index", limits::LAYOUT_INDEX)?;
+        let LayoutIndex(entries) = LayoutIndex::parse(&bytes).map_err(|e| e.at(path.display()))?;
+        Ok(LayoutSource { directory: directory.to_owned(), entries, naming })
+    }
+
+    fn find(&self, name: &Name) -> Result<&Descriptor> {
+        let full = name.to_string();
+        let short = format!("{}:{}", name.repository, name.tag);
+        let named = |wanted: &str| -> Vec<&NamedDescriptor> {
+            self.entries.iter().filter(|entry| entry.names.iter().any(|name| name == wanted)).collect()
+        };
+        let mut found = named(&full);
+        if found.is_empty() {
+            found = named(&short);
+        }
+        if found.is_empty() && self.naming == Naming::BareTag {
+            found = named(name.tag.as_str());
+            // An entry that also has a full name is another image with the same tag.
+            found.retain(|entry| entry.names.iter().all(|other| other == name.tag.as_str()));
+        }
+        let Some(first) = found.first() else { return Err(self.not_found(name)) };
+        match found.iter().find(|other| other.descriptor.digest != first.descriptor.digest) {
+            Some(other) => Err(Error::new(Kind::RefAmbiguous, "one name leads to two images in the layout")
+                .at(self.directory.display())
+                .got(format_args!("{full}: {} and {}", first.descriptor.digest, other.descriptor.digest))),
+            None => Ok(&first.descriptor),
+        }
+    }
+
+    fn not_found(&self, name: &Name) -> Error {
+        let names: Vec<_> = self.entries.iter().flat_map(|entry| &entry.names).take(8).cloned().collect();
+        Error::new(Kind::NotFound, "no image of that name in the layout")
+            .at(self.directory.display())
+            .got(if names.is_empty() { "no names".to_owned() } else { names.join(", ") })
+            .expected(match self.naming {
+                Naming::Full => name.to_string(),
+                Naming::BareTag => format!("{name} or {}", name.tag),
+            })
+    }
+}
+
+#[async_trait]
+impl Source for LayoutSource {
+    async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
+        let descriptor = self.find(name)?.clone();
+        if !descriptor.role.is_document() {
+            return Err(Error::new(Kind::DocumentUnsupported, "neither an index nor a manifest")
+                .at(name)
+                .got(&descriptor.media_type));
+        }
+        if descriptor.size > limits::DOCUMENT {
+            return Err(Error::new(Kind::LimitExceeded, "a document is too large")
+                .at(name)
+                .got(descriptor.size));
+        }
+        let bytes = self.fetch(&descriptor).await?.into_bytes().await?;
+        Ok((descriptor, bytes))
+    }
+
+    async fn fetch(&self, expected: &Descriptor) -> Result<Reader> {
+        let path = blob_path(&self.directory, &expected.digest);
+        let place = path.display().to_string();
+        let blob = match open_blob(&path) {
+            Ok(blob) => blob,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::new(Kind::BlobMissing, "the layout lacks a blob that its documents name")
+                    .at(place));
+            }
+            Err(e) => return Err(Error::io("cannot read a blob", place, &e)),
+        };
+        let size = blob.metadata().map_err(|e| Error::io("cannot read a blob", &place, &e))?.len();
+        if size != expected.size {
+            return Err(Error::new(Kind::SizeMismatch, "a blob is not as long as its descriptor says")
+                .at(place)
+                .got(format_args!("{size} bytes"))
+                .expected(format_args!("{} bytes", expected.size)));
+        }
+        Ok(Reader::new(expected, &place, file::stream(Arc::new(blob), place.clone(), 0, size)))
+    }
+}
+
+/// A layout that content is written to. Made where it does not exist, when the first blob comes.
+pub struct LayoutSink {
+    directory: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Held from the first write on: one import at a time.
+    lock: Option<File>,
+    /// Names given but not yet in `index.json`.
+    pending: BTreeMap<Name, Descriptor>,
+}
+
+impl LayoutSink {
+    /// A destination. Nothing is created yet.
+    ///
+    /// # Errors
+    /// `OutputExists` where the directory holds something else than a layout.
+    pub fn new(directory: &Path) -> Result<Self> {
+        let occupied = std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some());
+        if occupied && !directory.join(MARKER).exists() {
+            return Err(Error::new(
+                Kind::OutputExists,
+                "the directory holds something else than an OCI layout",
+            )
+            .at(directory.display())
+            .hint("name a new or empty directory, or a layout"));
+        }
+        if occupied {
+            check_marker(directory)?;
+        } else if directory.exists() && !directory.is_dir() {
+            return Err(Error::new(Kind::OutputExists, "not a directory").at(directory.display()));
+        }
+        Ok(LayoutSink { directory: directory.to_owned(), state: Mutex::default() })
+    }
+
+    fn prepare(&self) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.lock.is_some() {
+            return Ok(());
+        }
+        let failed = |e: std::io::Error| Error::io("cannot create the layout", self.directory.display(), &e);
+        std::fs::create_dir_all(self.directory.join("blobs/sha256")).map_err(failed)?;
+        let marker = self.directory.join(MARKER);
+        if !marker.exists() {
+            write_whole(&self.directory, MARKER, MARKER_CONTENT.as_bytes())?;
+        }
+        let lock = File::open(&marker).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => state.lock = Some(lock),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(Error::new(Kind::Locked, "another run is writing this layout")
+                    .at(self.directory.display()));
+            }
+            Err(std::fs::TryLockError::Error(e)) => return Err(failed(e)),
+        }
+        Ok(())
+    }
+
+    /// `index.json` as it stands: foreign entries are kept as they are.
+    fn index(&self) -> Result<Value> {
+        let path = self.directory.join(INDEX);
+        if !path.exists() {
+            return Ok(json!({ "manifests": [], "mediaType": media::INDEX, "schemaVersion": 2 }));
+        }
+        let bytes = file::read_small(&path, "the layout's index", limits::LAYOUT_INDEX)?;
+        LayoutIndex::parse(&bytes).map_err(|e| e.at(path.display()))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::new(Kind::LayoutInvalid, "not JSON").at(path.display()).got(e))
+    }
+
+    fn write_names(&self, pending: &BTreeMap<Name, Descriptor>) -> Result<()> {
+        let mut index = self.index()?;
+        let added = LayoutIndex::encode(pending.iter().map(|(name, descriptor)| (descriptor, name)));
+        let added: Value = serde_json::from_slice(&added).unwrap_or_default();
+        let entries = index.get_mut("manifests").and_then(Value::as_array_mut).ok_or_else(|| {
+            Error::new(Kind::LayoutInvalid, "index.json names no manifests").at(self.directory.display())
+        })?;
+        let taken: Vec<String> = pending.keys().map(Name::to_string).collect();
+        entries.retain(|entry| !taken.iter().any(|name| is_named(entry, name)));
+        entries.extend(added.get("manifests").and_then(Value::as_array).into_iter().flatten().cloned());
+        sync_directory(&self.directory.join("blobs/sha256"))?;
+        write_whole(&self.directory, INDEX, index.to_string().as_bytes())
+    }
+}
+
+fn is_named(entry: &Value, name: &str) -> bool {
+    let annotation =
+        |key: &str| entry.get("annotations").and_then(|all| all.get(key)).and_then(Value::as_str);
+    [LayoutIndex::REF_NAME, LayoutIndex::CONTAINERD_NAME].iter().any(|key| annotation(key) == Some(name))
+}
+
+#[async_trait]
+impl Sink for LayoutSink {
+    /// Present means: the file is there and hashes to its digest. Size alone would take a damaged
+    /// file for a good one.
+    async fn exists(&self, expected: &Descriptor) -> Result<bool> {
+        let path = blob_path(&self.directory, &expected.digest);
+        let (digest, size) = (expected.digest, expected.size);
+        tokio::task::spawn_blocking(move || holds(&path, digest, size)).await.map_err(|_| file::ended())?
+    }
+
+    async fn push(&self, expected: &Descriptor, mut content: Reader) -> Result<()> {
+        self.prepare()?;
+        let path = blob_path(&self.directory, &expected.digest);
+        let mut partial =
+            Partial::create(self.directory.join(format!(".{}.partial", expected.digest.hex())))?;
+        while let Some(piece) = content.chunk().await? {
+            tokio::task::block_in_place(|| partial.write(&piece))?;
+        }
+        tokio::task::block_in_place(|| partial.finish(&path))
+    }
+
+    async fn tagged(&self, name: &Name) -> Result<Option<Digest>> {
+        let full = name.to_string();
+        let path = self.directory.join(INDEX);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = file::read_small(&path, "the layout's index", limits::LAYOUT_INDEX)?;
+        let LayoutIndex(entries) = LayoutIndex::parse(&bytes).map_err(|e| e.at(path.display()))?;
+        Ok(entries.iter().find(|entry| entry.names.contains(&full)).map(|entry| entry.descriptor.digest))
+    }
+
+    async fn tag(&self, name: &Name, document: &Descriptor, _: Bytes) -> Result<()> {
+        let document = Descriptor { role: Role::Index, ..document.clone() };
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).pending.insert(name.clone(), document);
+        Ok(())
+    }
+
+    async fn commit(&self) -> Result<()> {
+        let pending = std::mem::take(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).pending);
+        if pending.is_empty() {
+            return Ok(());
+        }
+        self.prepare()?;
+        tokio::task::block_in_place(|| self.write_names(&pending))
+    }
+}
+
+fn check_marker(directory: &Path) -> Result<()> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Marker {
+        image_layout_version: String,
+    }
+    let path = directory.join(MARKER);
+    let wrong = || Error::new(Kind::LayoutInvalid, "not an OCI image layout").at(directory.display());
+    let bytes = file::read_small(&path, "the layout's version", 4096)
+        .map_err(|e| wrong().got(e).hint("a layout is a directory with oci-layout, index.json and blobs"))?;
+    match serde_json::from_slice::<Marker>(&bytes) {
+        Ok(marker) if marker.image_layout_version == "1.0.0" => Ok(()),
+        Ok(marker) => Err(wrong()
+            .got(format_args!("version {}", marker.image_layout_version))
+            .expected("version 1.0.0")),
+        Err(e) => Err(wrong().got(e)),
+    }
+}
+
+fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
+    directory.join(digest.blob_path())
+}
+
+/// Opens a regular file that is not a link: a layout from elsewhere may not point out of itself.
+fn open_blob(path: &Path) -> std::io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let blob = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    match blob.metadata()?.is_file() {
+        true => Ok(blob),
+        false => Err(std::io::Error::other("not a regular file")),
+    }
+}
+
+fn holds(path: &Path, digest: Digest, size: u64) -> Result<bool> {
+    let failed = |e: &std::io::Error| Error::io("cannot read a blob", path.display(), e);
+    let blob = match open_blob(path) {
+        Ok(blob) => blob,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(failed(&e)),
+    };
+    if blob.metadata().map_err(|e| failed(&e))?.len() != size {
+        return Ok(false);
+    }
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; file::PIECE];
+    let mut offset = 0;
+    loop {
+        let count = file::read_at_most(&blob, &mut buffer, offset).map_err(|e| failed(&e))?;
+        if count == 0 {
+            return Ok(hasher.finish() == digest);
+        }
+        hasher.update(buffer.get(..count).unwrap_or_default());
+        offset += count as u64;
+    }
+}
+
+/// A file under a temporary name; removed unless it was finished.
+struct Partial {
+    path: PathBuf,
+    file: File,
+    finished: bool,
+}
+
+impl Partial {
+    fn create(path: PathBuf) -> Result<Self> {
+        use rustix::fs::{Mode, OFlags};
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644))
+            .map_err(|e| Error::io("cannot write", path.display(), &e.into()))?;
+        Ok(Partial { path, file: File::from(file), finished: false })
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Error {
+        Error::io("cannot write", self.path.display(), error)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| self.failed(&e))
+    }
+
+    fn finish(mut self, target: &Path) -> Result<()> {
+        self.file
+            .sync_all()
+            .and_then(|()| std::fs::rename(&self.path, target))
+            .map_err(|e| self.failed(&e))?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Replaces a small file as a whole.
+fn write_whole(directory: &Path, name: &str, content: &[u8]) -> Result<()> {
+    let mut partial = Partial::create(directory.join(format!(".{name}.partial")))?;
+    partial.write(content)?;
+    partial.finish(&directory.join(name))?;
+    sync_directory(directory)
+}
+
+fn sync_directory(directory: &Path) -> Result<()> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|e| Error::io("cannot write", directory.display(), &e))
+}

@@ -1,0 +1,351 @@
+//! The release manifest: a TOML file in which a release team writes what belongs to a release.
+//! TOML text enters; [`Want`]s and the facts of the release leave. Unknown keys, wrong types and
+//! names that cannot be are refused with line and column.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::content::file;
+use crate::error::{Error, Kind, Result};
+use crate::limits;
+use crate::oci::{Digest, Name, Platform, Registry, Repository, Tag};
+use crate::plan::{Only, Selection, Target, Want};
+use crate::release::{Channel, Moment, ReleaseName, Tier, Version};
+
+/// What the file says, checked.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The release's name.
+    pub name: ReleaseName,
+    /// Its version.
+    pub version: Version,
+    /// Whom it is for.
+    pub tier: Tier,
+    /// How far it has come.
+    pub channel: Channel,
+    /// Its place in the sequence of releases.
+    pub sequence: Option<u64>,
+    /// When it ends to be valid.
+    pub expires: Option<Moment>,
+    /// One per image and variant: images in the order of the file, variants sorted by name.
+    pub images: Vec<Variant>,
+}
+
+/// One variant of one image.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// What is asked for.
+    pub want: Want,
+    /// An OCI layout to take it from, instead of the registry it is named after.
+    pub layout: Option<PathBuf>,
+    /// The most bytes one platform may have, compressed.
+    pub budget: Option<u64>,
+}
+
+/// Restrictions from the command line. Empty means: everything.
+#[derive(Clone, Debug, Default)]
+pub struct Narrow {
+    /// Names of images.
+    pub images: Vec<String>,
+    /// Names of variants.
+    pub variants: Vec<String>,
+    /// Platforms.
+    pub platforms: Vec<Platform>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawManifest {
+    schema: Spanned<u64>,
+    name: ReleaseName,
+    version: Version,
+    tier: Tier,
+    channel: Channel,
+    registry: Option<Registry>,
+    platforms: Option<Spanned<Vec<Platform>>>,
+    #[serde(default)]
+    optional_platforms: Vec<Platform>,
+    sequence: Option<u64>,
+    expires: Option<Moment>,
+    #[serde(default)]
+    image: Vec<Spanned<RawImage>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawImage {
+    name: Spanned<String>,
+    repository: Repository,
+    registry: Option<Registry>,
+    source: Option<Spanned<String>>,
+    tags: Spanned<BTreeMap<String, Spanned<String>>>,
+    #[serde(default)]
+    also_tag: Vec<Spanned<String>>,
+    #[serde(default)]
+    pin: BTreeMap<String, Spanned<Digest>>,
+    budget: Option<Spanned<String>>,
+    platforms: Option<Spanned<Vec<Platform>>>,
+    optional_platforms: Option<Vec<Platform>>,
+}
+
+impl Manifest {
+    /// Reads a manifest file. Relative paths in it are relative to its own directory.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = file::read_small(path, "the release manifest", limits::RELEASE_MANIFEST)?;
+        let invalid = |what: &str| Error::new(Kind::ManifestInvalid, what.to_owned()).at(path.display());
+        let text =
+            std::str::from_utf8(&bytes).map_err(|_| invalid("the release manifest is not UTF-8 text"))?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        Manifest::parse(text, directory, &path.display().to_string())
+    }
+
+    /// Parses a manifest; `place` names it in errors.
+    pub fn parse(text: &str, directory: &Path, place: &str) -> Result<Self> {
+        let page = Page { text, place };
+        let raw: RawManifest = toml::from_str(text).map_err(|e| page.wrong(e.span(), e.message()))?;
+        if *raw.schema.get_ref() != 1 {
+            return Err(page.wrong(Some(raw.schema.span()), "this version reads schema 1"));
+        }
+        if raw.image.is_empty() {
+            return Err(page.wrong(None, "no [[image]]: there is nothing to ship"));
+        }
+        let mut images = Vec::new();
+        for image in &raw.image {
+            page.image(&raw, image, directory, &mut images)?;
+        }
+        page.check_names(&raw, &images)?;
+        Ok(Manifest {
+            name: raw.name,
+            version: raw.version,
+            tier: raw.tier,
+            channel: raw.channel,
+            sequence: raw.sequence,
+            expires: raw.expires,
+            images,
+        })
+    }
+
+    /// Keeps what the command line asks for.
+    ///
+    /// # Errors
+    /// `EmptySelection` where a name fits nothing: a typing error must not make a smaller bundle.
+    pub fn narrow(&mut self, narrow: &Narrow) -> Result<()> {
+        let wants: Vec<_> = self.images.iter().map(|variant| variant.want.clone()).collect();
+        let kept = narrow.apply(wants)?;
+        let kept_names: HashSet<_> = kept.iter().map(|want| want.source.clone()).collect();
+        self.images.retain(|variant| kept_names.contains(&variant.want.source));
+        for (variant, want) in self.images.iter_mut().zip(kept) {
+            variant.want = want;
+        }
+        Ok(())
+    }
+}
+
+impl Narrow {
+    /// Keeps those wants that are asked for, restricted to the platforms that are asked for.
+    pub fn apply(&self, mut wants: Vec<Want>) -> Result<Vec<Want>> {
+        known("--image", &self.images, wants.iter().map(|want| want.image.as_str()))?;
+        known("--variant", &self.variants, wants.iter().map(|want| want.variant.as_str()))?;
+        let asked = |list: &[String], value: &String| list.is_empty() || list.contains(value);
+        wants.retain(|want| asked(&self.images, &want.image) && asked(&self.variants, &want.variant));
+        if wants.is_empty() {
+            return Err(Error::new(
+                Kind::EmptySelection,
+                "no image is both of the images and of the variants asked for",
+            ));
+        }
+        if !self.platforms.is_empty() {
+            for want in &mut wants {
+                want.selection.only = Some(Only { required: self.platforms.clone(), optional: Vec::new() });
+            }
+        }
+        Ok(wants)
+    }
+}
+
+fn known<'a>(flag: &str, asked: &[String], there: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut there: Vec<_> = there.collect();
+    there.sort_unstable();
+    there.dedup();
+    match asked.iter().find(|name| !there.contains(&name.as_str())) {
+        Some(name) => Err(Error::new(Kind::EmptySelection, format!("{flag} fits nothing"))
+            .got(name)
+            .expected(format_args!("one of {}", there.join(", ")))),
+        None => Ok(()),
+    }
+}
+
+/// The text being read, for saying where something is wrong.
+struct Page<'a> {
+    text: &'a str,
+    place: &'a str,
+}
+
+impl Page<'_> {
+    fn wrong(&self, span: Option<Range<usize>>, what: impl Into<String>) -> Error {
+        let error = Error::new(Kind::ManifestInvalid, what);
+        let Some(before) = span.and_then(|span| self.text.get(..span.start)) else {
+            return error.at(self.place);
+        };
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        error.at(format_args!("{}:{line}:{column}", self.place))
+    }
+
+    fn image(
+        &self,
+        raw: &RawManifest,
+        image: &Spanned<RawImage>,
+        directory: &Path,
+        images: &mut Vec<Variant>,
+    ) -> Result<()> {
+        let (span, image) = (image.span(), image.get_ref());
+        let registry = image.registry.as_ref().or(raw.registry.as_ref()).ok_or_else(|| {
+            self.wrong(Some(span), "no registry, neither for this image nor for the file")
+                .hint("registry = \"registry.example.com\"")
+        })?;
+        let name = image.name.get_ref();
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+            return Err(
+                self.wrong(Some(image.name.span()), "an image's name has letters, digits, '.', '_', '-'")
+            );
+        }
+        if image.tags.get_ref().is_empty() {
+            return Err(self.wrong(Some(image.tags.span()), "no tags: each variant needs one"));
+        }
+        if let Some(variant) = image.pin.keys().find(|variant| !image.tags.get_ref().contains_key(*variant)) {
+            let span = image.pin.get(variant).map(Spanned::span);
+            return Err(self.wrong(span, format!("a pin for {variant:?}, which is not among the tags")));
+        }
+        let layout = image.source.as_ref().map(|source| self.layout(source, directory)).transpose()?;
+        let budget = image.budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
+        for (variant, template) in image.tags.get_ref() {
+            let tags = self.tags(template, &image.also_tag, &raw.version)?;
+            let tag = tags.first().cloned().ok_or_else(|| self.wrong(Some(template.span()), "no tag"))?;
+            let want = Want {
+                image: name.clone(),
+                variant: variant.clone(),
+                source: Name { registry: registry.clone(), repository: image.repository.clone(), tag },
+                tags,
+                target: Target::Tagged { pin: image.pin.get(variant).map(|pin| *pin.get_ref()) },
+                selection: Selection { without: Vec::new(), only: self.platforms(raw, image)? },
+            };
+            images.push(Variant { want, layout: layout.clone(), budget });
+        }
+        Ok(())
+    }
+
+    fn platforms(&self, raw: &RawManifest, image: &RawImage) -> Result<Option<Only>> {
+        let required = image.platforms.as_ref().or(raw.platforms.as_ref());
+        let optional = image.optional_platforms.as_ref().unwrap_or(&raw.optional_platforms);
+        match required {
+            Some(required) if required.get_ref().is_empty() => {
+                Err(self.wrong(Some(required.span()), "an empty list of platforms; leave it out to take all"))
+            }
+            Some(required) => {
+                Ok(Some(Only { required: required.get_ref().clone(), optional: optional.clone() }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The variant's own tag, then the further ones: each `also_tag` in `{version}`'s place.
+    fn tags(
+        &self,
+        template: &Spanned<String>,
+        also: &[Spanned<String>],
+        version: &Version,
+    ) -> Result<Vec<Tag>> {
+        let mut tags = vec![self.tag(template, template.get_ref(), version)?];
+        for further in also {
+            if !template.get_ref().contains("{version}") {
+                return Err(self.wrong(
+                    Some(further.span()),
+                    format!(
+                        "also_tag takes the place of {{version}}, which the tag {:?} does not have",
+                        template.get_ref()
+                    ),
+                ));
+            }
+            let tag =
+                self.tag(further, &template.get_ref().replace("{version}", further.get_ref()), version)?;
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        Ok(tags)
+    }
+
+    fn tag(&self, origin: &Spanned<String>, template: &str, version: &Version) -> Result<Tag> {
+        let mut tag = template.replace("{version}", &version.to_string());
+        for (number, word) in ["{major}", "{minor}", "{patch}"].into_iter().enumerate() {
+            if !tag.contains(word) {
+                continue;
+            }
+            let value = version.number(number).ok_or_else(|| {
+                self.wrong(Some(origin.span()), format!("the version {version} has no {word}"))
+            })?;
+            tag = tag.replace(word, value);
+        }
+        tag.parse().map_err(|e| {
+            self.wrong(Some(origin.span()), format!("{tag:?} is not a tag"))
+                .got(e)
+                .hint("templates are {version}, {major}, {minor} and {patch}")
+        })
+    }
+
+    fn layout(&self, source: &Spanned<String>, directory: &Path) -> Result<PathBuf> {
+        match source.get_ref().strip_prefix("oci:") {
+            Some(path) if !path.is_empty() => Ok(directory.join(path)),
+            _ => Err(self.wrong(Some(source.span()), "a source is an OCI layout: oci:DIRECTORY")),
+        }
+    }
+
+    fn budget(&self, budget: &Spanned<String>) -> Result<u64> {
+        const UNITS: [(&str, u64); 7] = [
+            ("KiB", 1 << 10),
+            ("MiB", 1 << 20),
+            ("GiB", 1 << 30),
+            ("kB", 1_000),
+            ("MB", 1_000_000),
+            ("GB", 1_000_000_000),
+            ("B", 1),
+        ];
+        let text = budget.get_ref().trim();
+        let found = UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
+        let bytes =
+            found.and_then(|(number, factor)| number.trim().parse::<u64>().ok()?.checked_mul(*factor));
+        bytes.ok_or_else(|| {
+            self.wrong(Some(budget.span()), "a budget is a whole number with a unit, such as 100MB or 95MiB")
+        })
+    }
+
+    /// One name per image and variant, and no name twice.
+    fn check_names(&self, raw: &RawManifest, images: &[Variant]) -> Result<()> {
+        let mut seen = HashSet::new();
+        for image in &raw.image {
+            let name = &image.get_ref().name;
+            if !seen.insert(name.get_ref()) {
+                return Err(
+                    self.wrong(Some(name.span()), format!("two images are called {:?}", name.get_ref()))
+                );
+            }
+        }
+        let mut names = HashSet::new();
+        for variant in images {
+            let want = &variant.want;
+            for name in want.tags.iter().map(|tag| want.source.with_tag(tag.clone())) {
+                if !names.insert(name.clone()) {
+                    return Err(self
+                        .wrong(None, format!("two variants would be called {name}"))
+                        .hint("give each variant a tag of its own"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! `export`: registry → plan → policy → bundle.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::places::{self, Mirror};
+use crate::bundle::{Draft, Writer};
+use crate::content::{Watch, file};
+use crate::error::Result;
+use crate::manifest::{Manifest, Narrow, Variant};
+use crate::plan::{Done, Place, Plan, Sources, Survey, Transfer, resolve, transfer};
+use crate::policy::{self, BuildFact, Facts, Verdict};
+use crate::registry;
+use crate::release::{Moment, Release};
+use crate::trust::{KeyId, Signature, SigningKey};
+
+/// What is to be exported.
+pub struct Export {
+    /// The release manifest's path.
+    pub manifest: PathBuf,
+    /// Restrictions to parts of it.
+    pub narrow: Narrow,
+    /// Where images are pulled instead of where they are named.
+    pub mirrors: Vec<Mirror>,
+    /// The time the bundle states; else the newest that an image states.
+    pub created: Option<Moment>,
+    /// Transfers at once.
+    pub jobs: usize,
+}
+
+/// A release whose documents were all read: everything is known, nothing has moved.
+pub struct Prepared {
+    /// What the manifest says of the release.
+    pub release: Release,
+    /// What it consists of.
+    pub plan: Arc<Plan>,
+    variants: Vec<Variant>,
+    sources: Sources,
+    jobs: usize,
+}
+
+/// A bundle that was written.
+pub struct Exported {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// What was moved.
+    pub done: Done,
+    /// Keys that signed.
+    pub signers: Vec<KeyId>,
+}
+
+impl Export {
+    /// Reads the manifest and the documents of all its images.
+    pub async fn prepare(self, client: &registry::Client) -> Result<Prepared> {
+        let mut manifest = Manifest::load(&self.manifest)?;
+        manifest.narrow(&self.narrow)?;
+        let sources = places::sources(&manifest.images, &self.mirrors, client)?;
+        let wants: Vec<_> = manifest.images.iter().map(|variant| variant.want.clone()).collect();
+        let plan = Arc::new(resolve(&wants, &sources).await?);
+        let release = Release {
+            name: manifest.name,
+            version: manifest.version,
+            sequence: manifest.sequence,
+            tier: manifest.tier,
+            channel: manifest.channel,
+            created: self.created.or(plan.created.map(Moment::new)).unwrap_or_default(),
+            expires: manifest.expires,
+        };
+        Ok(Prepared { release, plan, variants: manifest.images, sources, jobs: self.jobs })
+    }
+}
+
+impl Prepared {
+    /// The rules' verdicts, if this many keys sign.
+    pub fn verdicts(&self, keys: usize) -> Vec<Verdict> {
+        let builds = self.plan.images.iter().zip(&self.variants).flat_map(|(image, variant)| {
+            image.platforms.iter().map(|build| BuildFact {
+                image: image.label(),
+                platform: build.platform.clone(),
+                size: build.size,
+                budget: variant.budget,
+            })
+        });
+        policy::check(&Facts { tier: self.release.tier, keys, builds: builds.collect() })
+    }
+
+    /// The bundle, decided but for its signatures.
+    pub fn draft(&self, keys: usize) -> Result<Draft> {
+        let record = policy::allow(self.release.tier, &self.verdicts(keys))?;
+        Draft::new(&self.release, &self.plan, record)
+    }
+
+    /// Signs and writes the bundle.
+    pub async fn write(
+        &self,
+        output: &std::path::Path,
+        replace: bool,
+        keys: &[SigningKey],
+        watch: Arc<dyn Watch>,
+    ) -> Result<Exported> {
+        let draft = self.draft(keys.len())?;
+        let signatures: Vec<(KeyId, Signature)> =
+            keys.iter().map(|key| (key.public().id(), key.sign(draft.sums()))).collect();
+        let signers = signatures.iter().map(|(id, _)| *id).collect();
+        let writer = Arc::new(Writer::create(output, &draft, signatures, replace)?);
+        drop(draft);
+        let place = Place { sink: writer.clone(), repository: String::new(), images: Vec::new() };
+        let everything = Survey::of_empty(&self.plan);
+        let order = Transfer {
+            plan: self.plan.clone(),
+            sources: self.sources.clone(),
+            places: vec![place],
+            jobs: self.jobs,
+            watch,
+        };
+        let done = transfer(order, &everything, "pulling").await?;
+        let writer = Arc::into_inner(writer).ok_or_else(file::ended)?;
+        let bytes = tokio::task::block_in_place(|| writer.finish())?;
+        Ok(Exported { bytes, done, signers })
+    }
+}

@@ -1,0 +1,10 @@
+//! One verb, one file: the sequence of what happens, as prose. Verbs take what was meant, not what
+//! was typed, and return what was done; they print nothing.
+
+pub mod demo;
+pub mod export;
+pub mod import;
+pub mod inspect;
+pub mod key;
+pub mod places;
+pub mod verify;

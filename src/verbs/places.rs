@@ -1,0 +1,278 @@
+//! Where images come from and go to: what the command line says about places, turned into sources
+//! and sinks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::content::{Remembered, Source};
+use crate::error::{Error, Kind, Result};
+use crate::layout::{LayoutSink, LayoutSource, Naming};
+use crate::manifest::Variant;
+use crate::oci::{Name, Registry, Repository};
+use crate::plan::{Image, Place, Plan, Sources};
+use crate::registry;
+
+/// `FROM=TO`: images whose name begins with FROM are pulled at TO.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    from: String,
+    to: MirrorTarget,
+}
+
+#[derive(Clone, Debug)]
+enum MirrorTarget {
+    Registry(String),
+    Layout(PathBuf),
+}
+
+impl FromStr for Mirror {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::new(Kind::Usage, "not a mirror").got(format_args!("{text:?}")).expected(
+                "FROM=TO, such as registry.example.com=127.0.0.1:5000 or registry.example.com=oci:DIRECTORY",
+            )
+        };
+        let (from, to) = text.split_once('=').ok_or_else(wrong)?;
+        let (from, to) = (from.trim_end_matches('/'), to.trim_end_matches('/'));
+        split_host(from).map_err(|_| wrong())?;
+        let to = match to.strip_prefix("oci:") {
+            Some("") => return Err(wrong()),
+            Some(directory) => MirrorTarget::Layout(directory.into()),
+            None => {
+                let to = to.strip_prefix("docker://").unwrap_or(to);
+                split_host(to).map_err(|_| wrong())?;
+                MirrorTarget::Registry(to.to_owned())
+            }
+        };
+        Ok(Mirror { from: from.to_owned(), to })
+    }
+}
+
+/// `host[:port][/path]`, both parts checked.
+fn split_host(text: &str) -> Result<(Registry, Option<Repository>)> {
+    match text.split_once('/') {
+        Some((host, path)) => Ok((host.parse()?, Some(path.parse()?))),
+        None => Ok((text.parse()?, None)),
+    }
+}
+
+/// What follows `prefix` in `path`, where it ends at a segment: `""` or `/…`.
+fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The source of each variant: its own layout, a mirror, or the registry it is named after.
+pub fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Client) -> Result<Sources> {
+    let room = Remembered::room();
+    let mut opened: HashMap<String, Arc<dyn Source>> = HashMap::new();
+    let mut sources = Vec::new();
+    for variant in variants {
+        let origin = Origin::of(variant, mirrors)?;
+        let key = format!("{origin:?}");
+        if let Some(source) = opened.get(&key) {
+            sources.push(source.clone());
+            continue;
+        }
+        let source: Arc<dyn Source> = match origin {
+            Origin::Layout(directory, naming) => Arc::new(LayoutSource::open(&directory, naming)?),
+            Origin::Repository(registry, repository) => Arc::new(client.repository(&registry, &repository)),
+        };
+        let source: Arc<dyn Source> = Arc::new(Remembered::new(source, room.clone()));
+        opened.insert(key, source.clone());
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+#[derive(Debug)]
+enum Origin {
+    Layout(PathBuf, Naming),
+    Repository(Registry, Repository),
+}
+
+impl Origin {
+    fn of(variant: &Variant, mirrors: &[Mirror]) -> Result<Self> {
+        if let Some(layout) = &variant.layout {
+            return Ok(Origin::Layout(layout.clone(), Naming::BareTag));
+        }
+        let name = &variant.want.source;
+        let full = format!("{}/{}", name.registry, name.repository);
+        let fitting = mirrors.iter().filter_map(|mirror| Some((mirror, below(&full, &mirror.from)?)));
+        match fitting.max_by_key(|(mirror, _)| mirror.from.len()) {
+            None => Ok(Origin::Repository(name.registry.clone(), name.repository.clone())),
+            Some((Mirror { to: MirrorTarget::Layout(directory), .. }, _)) => {
+                Ok(Origin::Layout(directory.clone(), Naming::Full))
+            }
+            Some((Mirror { to: MirrorTarget::Registry(to), .. }, rest)) => {
+                match split_host(&format!("{to}{rest}"))? {
+                    (registry, Some(repository)) => Ok(Origin::Repository(registry, repository)),
+                    (_, None) => {
+                        Err(Error::new(Kind::RefInvalid, "a mirror leaves no repository name").got(to))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where images go.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A registry, and a path that all repositories are put below.
+    Registry(Registry, Option<Repository>),
+    /// An OCI layout.
+    Layout(PathBuf),
+}
+
+impl FromStr for Destination {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::new(Kind::Usage, "not a destination")
+                .got(format_args!("{text:?}"))
+                .expected("docker://host[:port][/prefix] or oci:DIRECTORY")
+        };
+        if let Some(directory) = text.strip_prefix("oci:") {
+            return if directory.is_empty() {
+                Err(wrong())
+            } else {
+                Ok(Destination::Layout(directory.into()))
+            };
+        }
+        if ["oci-archive:", "docker-archive:", "store:", "dir:"].iter().any(|known| text.starts_with(known)) {
+            return Err(wrong().hint("this version writes to registries and OCI layouts"));
+        }
+        let address = text.strip_prefix("docker://").unwrap_or(text);
+        if address.contains("://") {
+            return Err(wrong().hint("plain HTTP is asked for with --plain-http HOST, not by the address"));
+        }
+        let (registry, prefix) = split_host(address.trim_end_matches('/')).map_err(|_| wrong())?;
+        Ok(Destination::Registry(registry, prefix))
+    }
+}
+
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Destination::Registry(registry, None) => write!(f, "docker://{registry}"),
+            Destination::Registry(registry, Some(prefix)) => write!(f, "docker://{registry}/{prefix}"),
+            Destination::Layout(directory) => write!(f, "oci:{}", directory.display()),
+        }
+    }
+}
+
+/// `FROM=TO`: repositories that begin with FROM get TO in its place.
+#[derive(Clone, Debug)]
+pub struct Renaming {
+    from: String,
+    to: String,
+}
+
+impl FromStr for Renaming {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split_once('=').map(|(from, to)| (from.trim_end_matches('/'), to.trim_matches('/')));
+        match parts {
+            Some((from, to))
+                if !from.is_empty()
+                    && (to.is_empty() || split_host(to).is_ok() || to.parse::<Repository>().is_ok()) =>
+            {
+                Ok(Renaming { from: from.to_owned(), to: to.to_owned() })
+            }
+            _ => Err(Error::new(Kind::Usage, "not a renaming")
+                .got(format_args!("{text:?}"))
+                .expected("FROM=TO, such as nexus=mirror/nexus or registry.example.com/nexus=apps")),
+        }
+    }
+}
+
+/// The name that an image gets at the destination.
+pub fn renamed(name: &Name, destination: &Destination, renamings: &[Renaming]) -> Result<Name> {
+    let full = format!("{}/{}", name.registry, name.repository);
+    let short = name.repository.as_str();
+    // The longest FROM wins; one that names the registry too is more particular than one that does not.
+    let by_full = renamings.iter().filter_map(|r| Some((r, below(&full, &r.from)?)));
+    let by_short = renamings.iter().filter_map(|r| Some((r, below(short, &r.from)?)));
+    let longest = |(renaming, _): &(&Renaming, &str)| renaming.from.len();
+    let path = match by_full.max_by_key(longest).or_else(|| by_short.max_by_key(longest)) {
+        Some((renaming, rest)) => format!("{}{rest}", renaming.to),
+        None => short.to_owned(),
+    };
+    let path = path.trim_start_matches('/');
+    let invalid = |e: Error| e.at(name).hint("check the --map rules");
+    match destination {
+        Destination::Registry(registry, prefix) => {
+            let path = match prefix {
+                Some(prefix) => format!("{prefix}/{path}"),
+                None => path.to_owned(),
+            };
+            let repository = path.parse().map_err(invalid)?;
+            Ok(Name { registry: registry.clone(), repository, tag: name.tag.clone() })
+        }
+        // A layout keeps full names: a renaming to one with a host replaces the host as well.
+        Destination::Layout(_) => match path.split_once('/') {
+            Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => Ok(Name {
+                registry: host.parse().map_err(invalid)?,
+                repository: rest.parse().map_err(invalid)?,
+                tag: name.tag.clone(),
+            }),
+            _ => Ok(Name {
+                registry: name.registry.clone(),
+                repository: path.parse().map_err(invalid)?,
+                tag: name.tag.clone(),
+            }),
+        },
+    }
+}
+
+/// The places that a plan's images go to.
+///
+/// # Errors
+/// `RefAmbiguous` where two images would get one name, before anything moves.
+pub fn places(
+    plan: &Plan,
+    destination: &Destination,
+    renamings: &[Renaming],
+    client: &registry::Client,
+) -> Result<Vec<Place>> {
+    let mut grouped: BTreeMap<String, Vec<(usize, Vec<Name>)>> = BTreeMap::new();
+    let mut taken: HashMap<Name, &Image> = HashMap::new();
+    for (number, image) in plan.images.iter().enumerate() {
+        let mut names = Vec::new();
+        for name in image.names() {
+            let name = renamed(&name, destination, renamings)?;
+            match taken.insert(name.clone(), image) {
+                Some(other) if other.digest != image.digest => {
+                    return Err(Error::new(
+                        Kind::RefAmbiguous,
+                        "two images would get one name at the destination",
+                    )
+                    .at(&name)
+                    .got(format_args!("{} and {}", other.source, image.source))
+                    .hint("tell them apart with --map"));
+                }
+                Some(_) => {}
+                None => names.push(name),
+            }
+        }
+        let repository = match (destination, names.first()) {
+            (Destination::Registry(..), Some(name)) => name.repository.to_string(),
+            _ => String::new(),
+        };
+        grouped.entry(repository).or_default().push((number, names));
+    }
+    let place = |(repository, images): (String, Vec<(usize, Vec<Name>)>)| {
+        let sink: Arc<dyn crate::content::Sink> = match destination {
+            Destination::Registry(registry, _) => Arc::new(client.repository(registry, &repository.parse()?)),
+            Destination::Layout(directory) => Arc::new(LayoutSink::new(directory)?),
+        };
+        Ok(Place { sink, repository, images })
+    };
+    grouped.into_iter().map(place).collect()
+}

@@ -1,0 +1,23 @@
+//! `verify`: everything that import does before it touches a destination.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::bundle::{Bundle, Trusted, Verified};
+use crate::content::Watch;
+use crate::error::Result;
+use crate::release::Moment;
+use crate::trust::Keyring;
+
+/// Checks signatures, statement and sums: reads the first kilobytes only.
+pub fn head(bundle: &Path, trust: &Path) -> Result<Bundle<Trusted>> {
+    // The store first: with no key there is nothing to open the bundle for.
+    let keyring = Keyring::load(trust)?;
+    Bundle::open(bundle)?.trust(&keyring, Moment::now())
+}
+
+/// Checks everything.
+pub async fn whole(bundle: &Path, trust: &Path, watch: Arc<dyn Watch>) -> Result<Bundle<Verified>> {
+    let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
+    head(bundle, trust)?.verify(threads, watch).await
+}
