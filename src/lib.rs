@@ -1,21 +1,50 @@
 //! sealift ships a release's container images across an air gap: it seals them into one signed
 //! bundle on the connected side, and lifts them into a registry on the other.
-#![allow(missing_docs)]
+//!
+//! The architecture is one sentence, run in two directions:
+//!
+//! - **export** = registry or layout (source) → [`plan`] → [`policy`] → bundle writer (sink), signed
+//!   with keys of [`trust`]
+//! - **import** = bundle reader, opened by [`trust`] (source) → [`plan`] → registry or layout (sink)
+//! - **verify** = import without a sink; **inspect** = what the head of a bundle says
+//!
+//! In the words of the code: what is asked for is a *want*, what was decided a *plan*, what is signed a
+//! *statement*, a file in the tar an *entry*, bytes with a digest a *blob*, an index or manifest a
+//! *document*, a trusted key that signed a *signer*.
+//!
+//! What makes the central types hard to get wrong:
+//!
+//! | type | invariant |
+//! |---|---|
+//! | [`oci::Digest`] | SHA-256; made only by parsing or hashing |
+//! | [`content::Reader`] | the only door from foreign bytes to trusted ones: at most `size` bytes, the end only after size and digest matched |
+//! | [`plan::Plan`] | closed, each digest once, holds no content |
+//! | [`bundle::Bundle`] | `Sealed` → `Trusted` → `Verified`, and only the last gives content away |
+//! | [`trust::Signers`] | distinct trusted keys that verified; made only by a [`trust::Keyring`] |
+//!
+//! The rooms stand on floors, and use only what is below them. On the third floor nobody knows a
+//! neighbour; the fourth puts them together.
 
+// Floor 0 · words: no input or output, no clock but one, no environment.
 pub mod error;
 pub mod limits;
 pub mod oci;
 pub mod release;
 
+// Floor 1 · moving bytes, trusting them, and knowing all of them beforehand.
 pub mod content;
 pub mod plan;
 pub mod trust;
 
+// Floor 2 · places and decisions.
 pub mod bundle;
 pub mod layout;
 pub mod manifest;
 pub mod policy;
 pub mod registry;
 
-pub mod cli;
+// Floor 3 · one verb, one file.
 pub mod verbs;
+
+// Floor 4 · the mouth: arguments, progress, reports; the only room that prints.
+pub mod cli;
