@@ -4,3 +4,4 @@ pub mod content;
 pub mod error;
 pub mod limits;
 pub mod oci;
+pub mod registry;
