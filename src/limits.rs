@@ -67,6 +67,9 @@ pub const ERROR_BODY: u64 = 64 << 10;
 /// A credential file, or what a credential helper prints.
 pub const CREDENTIALS: u64 = 1 << 20;
 
+/// A file of CA or client certificates: a system's whole bundle is a quarter of this.
+pub const CERTIFICATES: u64 = 1 << 20;
+
 /// Redirects followed for one request.
 pub const REDIRECTS: usize = 5;
 

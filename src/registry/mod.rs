@@ -1,48 +1,32 @@
-//! stub
-use crate::content::*;
-use crate::error::*;
-use crate::oci::*;
-#[derive(Default)]
-pub struct Options {
-    pub ca: Vec<std::path::PathBuf>,
-    pub plain_http: Vec<String>,
-}
-#[derive(Clone)]
-pub struct Client;
-#[derive(Clone)]
-pub struct Repository;
-impl Client {
-    pub fn new(_: Options) -> Result<Client> {
-        Ok(Client)
-    }
-    pub fn repository(&self, _: &crate::oci::Registry, _: &crate::oci::Repository) -> Repository {
-        Repository
-    }
-}
-fn no<T>() -> Result<T> {
-    Err(Error::new(Kind::Network, "stub"))
-}
-#[async_trait::async_trait]
-impl Source for Repository {
-    async fn resolve(&self, _: &Name) -> Result<(Descriptor, bytes::Bytes)> {
-        no()
-    }
-    async fn fetch(&self, _: &Descriptor) -> Result<Reader> {
-        no()
-    }
-}
-#[async_trait::async_trait]
-impl Sink for Repository {
-    async fn exists(&self, _: &Descriptor) -> Result<bool> {
-        no()
-    }
-    async fn push(&self, _: &Descriptor, _: Reader) -> Result<()> {
-        no()
-    }
-    async fn tagged(&self, _: &Name) -> Result<Option<Digest>> {
-        no()
-    }
-    async fn tag(&self, _: &Name, _: &Descriptor, _: bytes::Bytes) -> Result<()> {
-        no()
-    }
-}
+//! Registries: the client side of the OCI distribution API, for pulling and pushing.
+//!
+//! A [`Client`] belongs to the process and knows hosts: connections, logins, tokens. A [`Repository`]
+//! is one of a registry's repositories, as a [`Source`](crate::content::Source) and a
+//! [`Sink`](crate::content::Sink).
+//!
+//! In come names and descriptors, and whatever a server sends; out go documents of bounded size,
+//! verified content, and errors that say which registry said what. Everything a server says is foreign:
+//! - content counts by its own hash, never by a header;
+//! - a login goes to the registry it belongs to, and to a token server of the same owner ([`origin`]);
+//! - nothing is followed from https to http, nor from outside to an address inside;
+//! - "absent" is a 404 and nothing else: a refusal, a limit or a silence is an error;
+//! - each body has a size limit and each wait a time limit.
+//!
+//! What may be tried again is tried again ([`retry`]), except for streamed uploads: their content is
+//! gone after one try, so the caller begins anew with a fresh reader.
+
+mod auth;
+mod client;
+pub mod credentials;
+mod origin;
+mod refusal;
+mod repository;
+pub mod retry;
+mod transport;
+mod upload;
+pub mod wire;
+
+pub use client::{Client, Options};
+pub use credentials::Keychain;
+pub use repository::Repository;
+pub use retry::{Patience, retrying};

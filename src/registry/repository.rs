@@ -1,0 +1,460 @@
+//! One repository of a registry, as a place that content comes from and goes to.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use reqwest::header::{
+    ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
+};
+use reqwest::{Method, Response, Url};
+
+use super::auth::Scope;
+use super::client::{Call, Client, Endpoint, resolve};
+use super::transport::{self, Limits};
+use super::upload::Upload;
+use super::{origin, refusal, wire};
+use crate::content::{Reader, Sink, Source};
+use crate::error::{Error, Kind, Result, Retry};
+use crate::limits;
+use crate::oci::{self, Descriptor, Digest, MediaType, Name, Tag, media, own_media_type};
+
+/// distribution-spec, "Mounting a blob from another repository": 201 is done, 202 offers an upload
+/// session instead. A mount is a shortcut: where it is refused for good, the long way is tried, and tells
+/// for itself if it is closed, too. A registry that cannot answer now (429, 5xx) is another matter.
+const MOUNT_ANSWERS: &[u16] = &[201, 202, 400, 401, 403, 404, 405, 409, 413, 415, 422, 501];
+
+/// A repository, bound to its registry. Names that it is given tell it only the tag.
+#[derive(Clone)]
+pub struct Repository {
+    client: Client,
+    endpoint: Endpoint,
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.endpoint, f)
+    }
+}
+
+#[async_trait]
+impl Source for Repository {
+    async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
+        let call = self.tag_call(Method::GET, &name.tag, "cannot read the tag", self.pulling())?;
+        self.client
+            .patiently(|| async {
+                let mut response = self.client.send_once(&self.endpoint, &call).await?;
+                self.read_document(&mut response).await.map_err(|e| e.at(&call.place))
+            })
+            .await
+    }
+
+    async fn fetch(&self, expected: &Descriptor) -> Result<Reader> {
+        check_document_size(expected).map_err(|e| e.at(self.place(expected)))?;
+        let call = self.content_call(Method::GET, expected, "cannot fetch", self.pulling())?;
+        let response = self.client.send(&self.endpoint, &call).await?;
+        check_encoding(response.headers()).map_err(|e| e.at(&call.place))?;
+        check_length(response.headers(), expected, Kind::SizeMismatch).map_err(|e| e.at(&call.place))?;
+        let place = call.place.clone();
+        Ok(Reader::new(expected, &call.place, pieces(response, place, self.client.limits())))
+    }
+}
+
+#[async_trait]
+impl Sink for Repository {
+    async fn exists(&self, expected: &Descriptor) -> Result<bool> {
+        let mut call = self.content_call(Method::HEAD, expected, "cannot look for", self.pushing())?;
+        call.expected = &[200, 404];
+        let response = self.client.send(&self.endpoint, &call).await?;
+        if response.status() == 404 {
+            return Ok(false);
+        }
+        let headers = response.headers();
+        check_length(headers, expected, Kind::RegistryCorrupt)
+            .and_then(|()| said_digest(headers, expected))
+            .map_err(|e| e.at(&call.place))?;
+        Ok(true)
+    }
+
+    async fn mount(&self, expected: &Descriptor, repository: &str) -> Result<bool> {
+        let source = self.endpoint.sibling(&repository.parse::<oci::Repository>()?);
+        let mut call = self.session_call(expected, self.pushing().and_pull(&source))?;
+        call.expected = MOUNT_ANSWERS;
+        let pairs = [("mount", expected.digest.to_string()), ("from", source)];
+        call.url.query_pairs_mut().extend_pairs(pairs);
+        let response = match self.client.send(&self.endpoint, &call).await {
+            Ok(response) => response,
+            // The token server does not let us read there, or not both at once.
+            Err(error) if error.kind() == Kind::Auth => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if response.status() == 201 {
+            return said_digest(response.headers(), expected).map(|()| true).map_err(|e| e.at(&call.place));
+        }
+        if response.status() == 202
+            && let Ok(session) = session_of(&response)
+        {
+            self.cancel(session).await;
+        }
+        Ok(false)
+    }
+
+    async fn push(&self, expected: &Descriptor, content: Reader) -> Result<()> {
+        if expected.role.is_document() {
+            self.push_document(expected, content).await
+        } else {
+            self.push_blob(expected, content).await
+        }
+    }
+
+    async fn tagged(&self, name: &Name) -> Result<Option<Digest>> {
+        let mut call = self.any_tag_call(Method::HEAD, &name.tag)?;
+        let response = self.client.send(&self.endpoint, &call).await?;
+        if response.status() == 404 {
+            return Ok(None);
+        }
+        let said = response.headers().get(wire::header::DIGEST).and_then(|value| value.to_str().ok());
+        if let Some(digest) = said.and_then(|said| said.parse().ok()) {
+            return Ok(Some(digest));
+        }
+        call.method = Method::GET;
+        self.client.patiently(|| self.hash_tagged(&call)).await
+    }
+
+    async fn tag(&self, name: &Name, document: &Descriptor, bytes: Bytes) -> Result<()> {
+        let place = format!("{self}:{}", name.tag);
+        self.put_document(document, name.tag.as_str(), bytes, place, "cannot set the tag").await
+    }
+}
+
+impl Repository {
+    pub(super) fn new(client: Client, endpoint: Endpoint) -> Self {
+        Repository { client, endpoint }
+    }
+
+    fn path(&self) -> &str {
+        &self.endpoint.repository
+    }
+
+    fn pulling(&self) -> Scope {
+        Scope::pull(self.path())
+    }
+
+    fn pushing(&self) -> Scope {
+        Scope::push(self.path())
+    }
+
+    fn place(&self, expected: &Descriptor) -> String {
+        format!("{self}@{}", expected.digest)
+    }
+
+    fn tag_call(&self, method: Method, tag: &Tag, what: &'static str, scope: Scope) -> Result<Call> {
+        let mut call = Call::new(&self.endpoint, method, &wire::manifest_path(self.path(), tag), what)?;
+        call.headers.insert(ACCEPT, HeaderValue::from_static(media::ACCEPT));
+        call.scope = scope;
+        call.place = format!("{self}:{tag}");
+        Ok(call)
+    }
+
+    /// Asks for whatever the tag leads to: a type that we do not carry is not an absent tag.
+    fn any_tag_call(&self, method: Method, tag: &Tag) -> Result<Call> {
+        let mut call = self.tag_call(method, tag, "cannot look for the tag", self.pushing())?;
+        let anything = format!("{}, */*", media::ACCEPT);
+        call.headers.insert(ACCEPT, header(&anything)?);
+        call.expected = &[200, 404];
+        Ok(call)
+    }
+
+    fn content_call(
+        &self,
+        method: Method,
+        expected: &Descriptor,
+        what: &'static str,
+        scope: Scope,
+    ) -> Result<Call> {
+        let document = expected.role.is_document();
+        let path = if document {
+            wire::manifest_path(self.path(), expected.digest)
+        } else {
+            wire::blob_path(self.path(), expected.digest)
+        };
+        let mut call = Call::new(&self.endpoint, method, &path, what)?;
+        if document {
+            let accept = format!("{}, {}", expected.media_type, media::ACCEPT);
+            call.headers.insert(ACCEPT, header(&accept)?);
+        }
+        call.scope = scope;
+        call.place = self.place(expected);
+        Ok(call)
+    }
+
+    fn session_call(&self, expected: &Descriptor, scope: Scope) -> Result<Call> {
+        let path = wire::uploads_path(self.path());
+        let mut call = Call::new(&self.endpoint, Method::POST, &path, "cannot begin an upload")?;
+        call.expected = &[202];
+        call.scope = scope;
+        call.place = self.place(expected);
+        Ok(call)
+    }
+
+    async fn read_document(&self, response: &mut Response) -> Result<(Descriptor, Bytes)> {
+        check_encoding(response.headers())?;
+        let bytes = transport::read(response, limits::DOCUMENT, self.client.limits()).await?;
+        let digest = Digest::of(&bytes);
+        let lie = "the registry's digest header contradicts the content it sent";
+        refusal::check_digest(response.headers(), digest, Kind::DigestMismatch, lie)?;
+        let (role, media_type) = document_type(content_type(response.headers()).as_deref(), &bytes)?;
+        Ok((Descriptor { role, media_type, digest, size: bytes.len() as u64 }, bytes))
+    }
+
+    async fn hash_tagged(&self, call: &Call) -> Result<Option<Digest>> {
+        let mut response = self.client.send_once(&self.endpoint, call).await?;
+        if response.status() == 404 {
+            return Ok(None);
+        }
+        let read = check_encoding(response.headers());
+        read.map_err(|e| e.at(&call.place))?;
+        let bytes = transport::read(&mut response, limits::DOCUMENT, self.client.limits()).await;
+        bytes.map(|bytes| Some(Digest::of(&bytes))).map_err(|e| e.at(&call.place))
+    }
+
+    async fn push_document(&self, expected: &Descriptor, content: Reader) -> Result<()> {
+        let place = self.place(expected);
+        check_document_size(expected).map_err(|e| e.at(&place))?;
+        let bytes = content.into_bytes().await?;
+        self.put_document(expected, &expected.digest.to_string(), bytes, place, "cannot push the manifest")
+            .await
+    }
+
+    async fn put_document(
+        &self,
+        document: &Descriptor,
+        reference: &str,
+        bytes: Bytes,
+        place: String,
+        what: &'static str,
+    ) -> Result<()> {
+        let path = wire::manifest_path(self.path(), reference);
+        let mut call = Call::new(&self.endpoint, Method::PUT, &path, what)?;
+        call.headers.insert(CONTENT_TYPE, header(document.media_type.as_str())?);
+        (call.body, call.scope, call.expected, call.place) = (bytes, self.pushing(), &[201], place);
+        let response = self.client.send(&self.endpoint, &call).await?;
+        said_digest(response.headers(), document).map_err(|e| e.at(&call.place))
+    }
+
+    /// distribution-spec, "POST then PUT": one session, one request with all of the content.
+    async fn push_blob(&self, expected: &Descriptor, content: Reader) -> Result<()> {
+        let begin = self.session_call(expected, self.pushing())?;
+        let response = self.client.send(&self.endpoint, &begin).await?;
+        let session = session_of(&response).map_err(|e| e.at(&begin.place))?;
+        let mut finish = self.session_call(expected, self.pushing())?;
+        (finish.method, finish.url, finish.expected) = (Method::PUT, session.clone(), &[201]);
+        finish.what = "cannot upload";
+        finish.url.query_pairs_mut().append_pair("digest", &expected.digest.to_string());
+        finish.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        let response = match self.put_blob(&finish, expected, content).await {
+            Ok(response) => response,
+            Err(error) => {
+                // Ours to clean up if the registry did nothing wrong.
+                if error.retryable() == Retry::Never {
+                    self.cancel(session).await;
+                }
+                return Err(error.at(&finish.place));
+            }
+        };
+        said_digest(response.headers(), expected).map_err(|e| e.at(&finish.place))
+    }
+
+    async fn put_blob(&self, call: &Call, expected: &Descriptor, content: Reader) -> Result<Response> {
+        let at_home = origin::same(&call.url, &self.endpoint.url("/")?);
+        let auth = self.client.auth();
+        let login = auth.ready(self.client.transport(), &self.endpoint, &call.scope).await?;
+        let login = login.filter(|_| at_home);
+        let request = call.request(&call.url, login.as_ref());
+        let upload = Upload::new(expected.size);
+        let response = if expected.size == 0 {
+            // There is no piece whose absence would stop a wrong digest: verify first.
+            content.into_bytes().await?;
+            transport::send(self.client.transport(), request).await?
+        } else {
+            upload.send(self.client.transport(), request, content).await?
+        };
+        let refused = response.status() == 401;
+        let answer = self.client.accept(call, response, login.as_ref()).await;
+        match (answer, login) {
+            // The token grew old on the way: it can be replaced, but the body is gone.
+            (Err(error), Some(login))
+                if refused && auth.forget(&self.endpoint, &call.scope, &login).await =>
+            {
+                Err(error.retry(Retry::Soon))
+            }
+            (Ok(_), _) if !upload.complete() => {
+                Err(Error::new(Kind::RegistryCorrupt, "the registry says it has what it was not given yet"))
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// Gives an upload session back, if that is possible without much ado.
+    async fn cancel(&self, session: Url) {
+        let Ok(mut call) = Call::new(&self.endpoint, Method::DELETE, "/", "cannot end an upload") else {
+            return;
+        };
+        (call.url, call.scope) = (session, self.pushing());
+        if self.endpoint.url("/").is_ok_and(|registry| origin::same(&call.url, &registry)) {
+            let limit = self.client.limits().idle.min(std::time::Duration::from_secs(5));
+            let _ = tokio::time::timeout(limit, self.client.send_once(&self.endpoint, &call)).await;
+        }
+    }
+}
+
+/// A body as a stream of pieces, each within the time allowed.
+fn pieces(
+    response: Response,
+    place: String,
+    clock: Limits,
+) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+    let url = response.url().clone();
+    stream::try_unfold((response, url, place), move |(mut response, url, place)| async move {
+        let piece = transport::next_piece(&mut response, clock, &url).await.map_err(|e| e.at(&place))?;
+        Ok(piece.map(|piece| (piece, (response, url, place))))
+    })
+}
+
+/// The upload session's URL (distribution-spec: `Location` may be relative, and may carry a query
+/// that has to be kept).
+fn session_of(response: &Response) -> Result<Url> {
+    let location = response.headers().get(LOCATION).ok_or_else(|| {
+        Error::new(Kind::RegistryUnsupported, "the registry began an upload without saying where")
+            .expected("a Location header")
+    })?;
+    resolve(response, location)
+}
+
+fn header(text: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(text).map_err(|_| {
+        Error::new(Kind::DocumentInvalid, "a media type that is none").got(format_args!("{text:?}"))
+    })
+}
+
+fn check_document_size(expected: &Descriptor) -> Result<()> {
+    if expected.role.is_document() && expected.size > limits::DOCUMENT {
+        return Err(Error::new(Kind::LimitExceeded, "the document is too large")
+            .got(format_args!("{} bytes", expected.size))
+            .expected(format_args!("at most {}", limits::DOCUMENT)));
+    }
+    Ok(())
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<()> {
+    let encoded = |value: &&HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    match headers.get_all(CONTENT_ENCODING).iter().find(encoded) {
+        Some(encoding) => Err(Error::new(
+            Kind::UnexpectedContent,
+            "the content comes in an encoding that was not asked for",
+        )
+        .got(String::from_utf8_lossy(encoding.as_bytes()))
+        .expected("identity")
+        .hint("a proxy on the way compresses what must not be changed")),
+        None => Ok(()),
+    }
+}
+
+/// The header itself: an answer to HEAD has no body that could have a length.
+fn check_length(headers: &HeaderMap, expected: &Descriptor, kind: Kind) -> Result<()> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(length) if length != expected.size => {
+            Err(Error::new(kind, "the registry's copy is not as long as its descriptor says")
+                .got(format_args!("{length} bytes"))
+                .expected(format_args!("{} bytes", expected.size)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn said_digest(headers: &HeaderMap, expected: &Descriptor) -> Result<()> {
+    let what = "the registry says it holds something else under this digest";
+    refusal::check_digest(headers, expected.digest, Kind::RegistryCorrupt, what)
+}
+
+/// `Content-Type` without its parameters.
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// What a document is, by the registry's word, or by its own where the registry has none.
+fn document_type(said: Option<&str>, bytes: &[u8]) -> Result<(oci::Role, MediaType)> {
+    let generic = ["", "text/plain", "application/json", "application/octet-stream", "binary/octet-stream"];
+    let said = said.filter(|said| !generic.contains(said)).map(MediaType::new);
+    let own = own_media_type(bytes).map(|own| MediaType::new(&own));
+    if let (Some(said), Some(own)) = (&said, &own)
+        && said.document_role().is_some()
+        && said != own
+    {
+        return Err(Error::new(
+            Kind::MediaTypeMismatch,
+            "the document's own mediaType contradicts the registry's",
+        )
+        .got(own)
+        .expected(said));
+    }
+    let media_type = said.or(own);
+    match media_type.as_ref().and_then(MediaType::document_role) {
+        Some(role) => Ok((role, media_type.unwrap_or_else(|| MediaType::new("")))),
+        None => Err(no_document(media_type.as_ref(), bytes)),
+    }
+}
+
+fn no_document(media_type: Option<&MediaType>, bytes: &[u8]) -> Error {
+    let named = media_type.map_or("no media type", MediaType::as_str);
+    let object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(bytes);
+    let Ok(object) = object else {
+        return Error::new(Kind::UnexpectedContent, "the server sent something that is no manifest")
+            .got(named)
+            .hint("a proxy or a login page may answer in the registry's place");
+    };
+    let first = object.get("schemaVersion").is_some_and(|version| version == 1);
+    if first || named.starts_with("application/vnd.docker.distribution.manifest.v1+") {
+        return Error::new(
+            Kind::DocumentUnsupported,
+            "a Docker schema 1 manifest, which has no usable digests",
+        )
+        .hint("push the image again with any current tool: it will be written as an OCI or schema 2 image");
+    }
+    Error::new(Kind::DocumentUnsupported, "neither an image index nor an image manifest").got(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Role;
+
+    fn judged(said: Option<&str>, body: &str) -> Result<(Role, String), Kind> {
+        match document_type(said, body.as_bytes()) {
+            Ok((role, media_type)) => Ok((role, media_type.to_string())),
+            Err(error) => Err(error.kind()),
+        }
+    }
+
+    #[test]
+    fn the_registrys_word_then_the_documents_own() {
+        let own = format!(r#"{{"schemaVersion":2,"mediaType":"{}"}}"#, media::MANIFEST);
+        let index = Ok((Role::Index, media::INDEX.to_owned()));
+        let manifest = Ok((Role::Manifest, media::MANIFEST.to_owned()));
+        assert_eq!(judged(Some(media::INDEX), "{}"), index);
+        assert_eq!(judged(Some(media::MANIFEST), &own), manifest);
+        for generic in [None, Some("text/plain"), Some("application/json"), Some("")] {
+            assert_eq!(judged(generic, &own), manifest, "{generic:?}");
+        }
+        assert_eq!(judged(Some(media::INDEX), &own), Err(Kind::MediaTypeMismatch));
+        assert_eq!(judged(Some("text/html"), "<html>"), Err(Kind::UnexpectedContent));
+        assert_eq!(judged(None, "<html>"), Err(Kind::UnexpectedContent));
+        assert_eq!(judged(None, "{}"), Err(Kind::DocumentUnsupported));
+        assert_eq!(judged(None, r#"{"schemaVersion":1}"#), Err(Kind::DocumentUnsupported));
+        let first = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+        assert_eq!(judged(Some(first), "{}"), Err(Kind::DocumentUnsupported));
+    }
+}
