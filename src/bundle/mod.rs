@@ -17,7 +17,7 @@ mod writer;
 
 pub use reader::{Bundle, Sealed, Trusted, Verified};
 pub use statement::Statement;
-pub use writer::{Draft, Writer};
+pub use writer::{Draft, Writer, check_target};
 
 /// `oci-layout`, in full (image-layout.md, "oci-layout file").
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;

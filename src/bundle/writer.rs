@@ -272,7 +272,11 @@ fn append(head: &mut Vec<u8>, path: &str, content: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn check_target(target: &Path, replace: bool) -> Result<()> {
+/// Whether a bundle may be written under this name.
+///
+/// # Errors
+/// `OutputExists` for a directory, and for a file that is not to be replaced.
+pub fn check_target(target: &Path, replace: bool) -> Result<()> {
     match std::fs::symlink_metadata(target) {
         Ok(facts) if facts.is_dir() => Err(Error::new(Kind::OutputExists, "the output is a directory")
             .at(target.display())

@@ -41,7 +41,7 @@ pub struct Cli {
 pub enum ProgressMode {
     /// Bars on a terminal, plain lines elsewhere
     Auto,
-    /// Bars
+    /// Bars, where there is a terminal
     Tty,
     /// A line now and then
     Plain,

@@ -1,5 +1,5 @@
 //! The mouth: takes the command line, asks for passphrases, shows progress, prints results. The
-//! only room that prints, reads the environment or looks at the terminal.
+//! only room that prints or looks at the terminal.
 
 mod args;
 mod demo;
@@ -10,14 +10,18 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use zeroize::Zeroizing;
 
+use crate::bundle::check_target;
+use crate::content::Watch;
 use crate::error::{Error, Exit, Kind, Result};
 use crate::limits;
 use crate::manifest::Narrow;
+use crate::policy;
 use crate::registry;
 use crate::release::Moment;
 use crate::trust::{Passphrase, SigningKey};
@@ -72,9 +76,13 @@ fn run_printed(command: &str) -> Result<()> {
 
 fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
     let created = args.created.map(Ok).or_else(source_date_epoch).transpose()?;
-    // Passphrases first: nobody wants to be asked after an hour of pulling.
-    let passphrases = Passphrases::new(args.passphrase_file);
-    let keys: Vec<SigningKey> = args.key.iter().map(|path| passphrases.open(path)).collect::<Result<_>>()?;
+    // What can fail without the network fails before it; and nobody wants to be asked for a
+    // passphrase after an hour of pulling.
+    let keys = export_keys(&args)?;
+    let output = args.output.unwrap_or_default();
+    if !args.dry_run {
+        check_target(&output, args.overwrite)?;
+    }
     let export = Export {
         manifest: args.manifest,
         narrow: narrow(args.narrow),
@@ -82,8 +90,8 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
         created,
         jobs: args.registry.jobs.into(),
     };
-    let options = registry_options(args.registry);
     let watch = progress::watcher(progress);
+    let options = registry_options(args.registry, &watch);
     on_runtime(async move {
         let client = registry::Client::new(options)?;
         let prepared = export.prepare(&client).await?;
@@ -91,19 +99,24 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             // Without keys at hand, one signature is assumed: what a release usually has.
             let signatures = if args.unsigned { 0 } else { keys.len().max(1) };
             let verdicts = prepared.verdicts(signatures);
-            let total = prepared.draft(signatures)?.total(signatures)?;
-            return report::planned(&prepared, total, &verdicts, args.json);
+            let total = prepared.draft(&verdicts)?.total(signatures)?;
+            report::planned(&prepared, total, &verdicts, args.json)?;
+            return policy::allow(&verdicts);
         }
-        if keys.is_empty() && !args.unsigned {
-            return Err(Error::new(Kind::Usage, "no signing key")
-                .expected("--key release.key.pem")
-                .hint("sealift key new makes one; --unsigned writes a bundle that must be signed before it can be imported"));
-        }
-        let output = args.output.unwrap_or_default();
         let exported = prepared.write(&output, args.overwrite, &keys, watch.clone()).await?;
         drop(watch);
         report::exported(&prepared, &exported, &output, args.json)
     })
+}
+
+fn export_keys(args: &ExportArgs) -> Result<Vec<SigningKey>> {
+    if args.key.is_empty() && !args.unsigned && !args.dry_run {
+        return Err(Error::new(Kind::Usage, "no signing key").expected("--key release.key.pem").hint(
+            "sealift key new makes one; --unsigned writes a bundle that must be signed before it can be imported",
+        ));
+    }
+    let passphrases = Passphrases::new(args.passphrase_file.clone());
+    args.key.iter().map(|path| passphrases.open(path)).collect()
 }
 
 fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {
@@ -141,8 +154,8 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         dry_run: args.dry_run,
         jobs: args.registry.jobs.into(),
     };
-    let options = registry_options(args.registry);
     let watch = progress::watcher(progress);
+    let options = registry_options(args.registry, &watch);
     on_runtime(async move {
         let client = registry::Client::new(options)?;
         let receipt = import(&order, &client, watch.clone()).await?;
@@ -194,8 +207,14 @@ fn narrow(args: NarrowArgs) -> Narrow {
     Narrow { images: args.image, variants: args.variant, platforms: args.platform }
 }
 
-fn registry_options(args: RegistryArgs) -> registry::Options {
-    registry::Options { ca: args.ca, plain_http: args.plain_http, ..registry::Options::default() }
+fn registry_options(args: RegistryArgs, watch: &Arc<dyn Watch>) -> registry::Options {
+    let watch = watch.clone();
+    registry::Options {
+        ca: args.ca,
+        plain_http: args.plain_http,
+        note: Arc::new(move |text| watch.note(text)),
+        ..registry::Options::default()
+    }
 }
 
 /// reproducible-builds.org, "SOURCE_DATE_EPOCH".

@@ -24,9 +24,11 @@ const BARS: usize = 10;
 /// The watcher for a mode.
 pub fn watcher(mode: ProgressMode) -> Arc<dyn Watch> {
     match mode {
-        ProgressMode::Auto if std::io::stderr().is_terminal() => Arc::new(Bars::new()),
-        ProgressMode::Tty => Arc::new(Bars::new()),
-        ProgressMode::Auto | ProgressMode::Plain => Arc::new(Lines::new(Form::Plain, PLAIN_PAUSE)),
+        // Bars need a terminal to be drawn on, even if they were asked for.
+        ProgressMode::Auto | ProgressMode::Tty if std::io::stderr().is_terminal() => Arc::new(Bars::new()),
+        ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain => {
+            Arc::new(Lines::new(Form::Plain, PLAIN_PAUSE))
+        }
         ProgressMode::Json => Arc::new(Lines::new(Form::Json, JSON_PAUSE)),
         ProgressMode::None => Arc::new(Quiet),
     }
@@ -191,7 +193,9 @@ impl Watch for Lines {
         let total = stage.parts.iter().map(|(_, bytes)| bytes).sum();
         let counted =
             Counted { verb: stage.verb, total, done: 0, began: now, said: now, complete: total == 0 };
-        self.say(&counted);
+        if total > 0 {
+            self.say(&counted);
+        }
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted);
     }
 

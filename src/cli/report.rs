@@ -203,7 +203,7 @@ pub fn planned(prepared: &Prepared, total: u64, verdicts: &[Verdict], as_json: b
             .map(|g| format!("{}: got {}, expected {}", g.place, g.got, g.expected))
             .collect();
         let result = format!("{:?}", verdict.outcome).to_lowercase();
-        text += &format!("rule {}: {result} {}", verdict.id, places.join("; ")).trim_end();
+        text += format!("rule {}: {result} {}", verdict.id, places.join("; ")).trim_end();
         text.push('\n');
     }
     text += &format!(

@@ -195,7 +195,7 @@ impl Tree {
             return Err(Error::new(Kind::PlatformMissing, "the image has no build for a required platform")
                 .got(there.join(", "))
                 .expected(missing)
-                .hint("list it under optional_platforms, or have the image built for it"));
+                .hint("have the image built for it, or ask for fewer platforms (optional_platforms in the release manifest, --platform)"));
         }
         let absent: Vec<_> = only.optional.iter().filter(lacks).cloned().collect();
         for platform in absent {

@@ -59,10 +59,16 @@ pub fn check(facts: &Facts) -> Vec<Verdict> {
 }
 
 /// The verdicts as the statement records them.
+pub fn record(tier: Tier, verdicts: &[Verdict]) -> PolicyRecord {
+    let checks = verdicts.iter().map(|v| Check { id: v.id.to_owned(), result: v.outcome }).collect();
+    PolicyRecord { checks, profile: tier.to_string() }
+}
+
+/// Permits the release.
 ///
 /// # Errors
 /// `PolicyRefused` for the first broken rule that binds.
-pub fn allow(tier: Tier, verdicts: &[Verdict]) -> Result<PolicyRecord> {
+pub fn allow(verdicts: &[Verdict]) -> Result<()> {
     if let Some(broken) = verdicts.iter().find(|verdict| verdict.outcome == Outcome::Fail) {
         let more = broken.grounds.len().saturating_sub(1);
         let what = match more {
@@ -77,8 +83,7 @@ pub fn allow(tier: Tier, verdicts: &[Verdict]) -> Result<PolicyRecord> {
             _ => error.hint("make the image smaller, or change the budget in the release manifest"),
         });
     }
-    let checks = verdicts.iter().map(|v| Check { id: v.id.to_owned(), result: v.outcome }).collect();
-    Ok(PolicyRecord { checks, profile: tier.to_string() })
+    Ok(())
 }
 
 fn signed(facts: &Facts) -> Verdict {

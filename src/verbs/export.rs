@@ -85,9 +85,8 @@ impl Prepared {
     }
 
     /// The bundle, decided but for its signatures.
-    pub fn draft(&self, keys: usize) -> Result<Draft> {
-        let record = policy::allow(self.release.tier, &self.verdicts(keys))?;
-        Draft::new(&self.release, &self.plan, record)
+    pub fn draft(&self, verdicts: &[Verdict]) -> Result<Draft> {
+        Draft::new(&self.release, &self.plan, policy::record(self.release.tier, verdicts))
     }
 
     /// Signs and writes the bundle.
@@ -98,7 +97,9 @@ impl Prepared {
         keys: &[SigningKey],
         watch: Arc<dyn Watch>,
     ) -> Result<Exported> {
-        let draft = self.draft(keys.len())?;
+        let verdicts = self.verdicts(keys.len());
+        policy::allow(&verdicts)?;
+        let draft = self.draft(&verdicts)?;
         let signatures: Vec<(KeyId, Signature)> =
             keys.iter().map(|key| (key.public().id(), key.sign(draft.sums()))).collect();
         let signers = signatures.iter().map(|(id, _)| *id).collect();
