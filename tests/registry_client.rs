@@ -741,15 +741,20 @@ fn a_ca_file_that_is_none_is_named() {
     }
 }
 
-/// `SEALIFT_LAB=HOST:PORT/REPOSITORY:TAG cargo test --test registry_client -- --ignored`
+/// `SEALIFT_LAB=HOST:PORT/REPOSITORY:TAG cargo test --test registry_client -- --ignored`, and where
+/// needed `SEALIFT_CA=FILE`, `SEALIFT_CERTS=DIR` (a certs.d) and `REGISTRY_AUTH_FILE=FILE`.
 #[tokio::test]
 #[ignore = "needs a registry with an image in it"]
 async fn a_real_registry() {
     let name: Name = std::env::var("SEALIFT_LAB").unwrap().parse().unwrap();
     let set = |variable: &str| std::env::var_os(variable).map(std::path::PathBuf::from);
-    let keychain = set("REGISTRY_AUTH_FILE").map_or(Keychain::empty(), Keychain::file);
-    let client =
-        Client::new(Options { ca: set("SEALIFT_CA").into_iter().collect(), keychain, ..options() }).unwrap();
+    let lab = Options {
+        ca: set("SEALIFT_CA").into_iter().collect(),
+        certificates: set("SEALIFT_CERTS").into_iter().collect(),
+        keychain: set("REGISTRY_AUTH_FILE").map_or(Keychain::empty(), Keychain::file),
+        ..options()
+    };
+    let client = Client::new(lab).unwrap();
     client.ping(&name.registry).await.unwrap();
     let source = client.repository(&name.registry, &name.repository);
     let target = client.repository(&name.registry, &"copied/here".parse().unwrap());

@@ -101,7 +101,7 @@ impl Client {
     /// Whether the registry is there, speaks the distribution API, and takes the login at hand.
     pub async fn ping(&self, registry: &oci::Registry) -> Result<()> {
         let endpoint = self.endpoint(registry, "");
-        let call = Call::new(&endpoint, Method::GET, wire::ROOT, "the registry does not answer as one")?;
+        let call = Call::new(&endpoint, Method::GET, wire::ROOT, "cannot use the registry")?;
         match self.send(&endpoint, &call).await {
             Err(error) if error.kind() == Kind::NotFound => {
                 Err(Error::new(Kind::RegistryUnsupported, "not an OCI registry")
