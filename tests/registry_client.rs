@@ -324,19 +324,13 @@ async fn a_login_does_not_follow_a_redirect() {
 
 #[tokio::test]
 async fn circles_and_strange_places_are_not_followed() {
-    for location in
-        ["/again", "file:///etc/passwd", "http://169.254.169.254/", "http://[", "http://10.0.0.1/"]
+    for (location, requests) in
+        [("/again", 6), ("file:///etc/passwd", 1), ("http://[", 1), ("http://u:p@h/", 1)]
     {
-        let origin = if location == "http://10.0.0.1/" { "https://registry.invalid/" } else { location };
-        let server = Lying::start(move |_, _| Answer::new(307).header("Location", origin));
-        let result = repository(&server).fetch(&layer(b"abc")).await;
-        if origin.starts_with("https") || location.starts_with("http://169") {
-            // From a loopback registry these are reachable places, only nobody is there.
-            assert!(result.is_err());
-            continue;
-        }
-        assert_eq!(kind(result), Kind::RedirectForbidden, "{location}");
-        assert!(server.seen().len() <= 6);
+        let server = Lying::start(move |_, _| Answer::new(307).header("Location", location));
+        let fetched = repository(&server).fetch(&layer(b"abc")).await;
+        assert_eq!(kind(fetched), Kind::RedirectForbidden, "{location}");
+        assert_eq!(server.seen().len(), requests, "{location}");
     }
 }
 
