@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use super::auth::{Asked, Auth, Authorization, Challenge, Scope};
@@ -101,7 +101,7 @@ impl Client {
     /// Whether the registry is there, speaks the distribution API, and takes the login at hand.
     pub async fn ping(&self, registry: &oci::Registry) -> Result<()> {
         let endpoint = self.endpoint(registry, "");
-        let call = Call::new(&endpoint, Method::GET, wire::ROOT, "the registry does not answer as one")?;
+        let call = Call::new(&endpoint, Method::GET, wire::ROOT, "cannot use the registry")?;
         match self.send(&endpoint, &call).await {
             Err(error) if error.kind() == Kind::NotFound => {
                 Err(Error::new(Kind::RegistryUnsupported, "not an OCI registry")
@@ -215,7 +215,7 @@ fn redirect(call: &Call, response: &Response) -> Result<Option<Url>> {
     let asking = matches!(call.method, Method::GET | Method::HEAD);
     let location = response.headers().get(LOCATION);
     let location = match (status, location) {
-        (301 | 302 | 303, Some(location)) if asking => location,
+        (301..=303, Some(location)) if asking => location,
         (307 | 308, Some(location)) => location,
         _ => return Ok(None),
     };
@@ -320,8 +320,9 @@ impl Call {
         if let Some(login) = login {
             login.apply(request.headers_mut());
         }
-        // POST and PUT always say how long they are, even where it is nothing.
-        if !matches!(self.method, Method::GET | Method::HEAD | Method::DELETE) {
+        // POST and PUT always say how long they are, even where it is nothing (RFC 9110 §8.6).
+        if matches!(self.method, Method::POST | Method::PUT) {
+            request.headers_mut().insert(CONTENT_LENGTH, self.body.len().into());
             *request.body_mut() = Some(self.body.clone().into());
         }
         request

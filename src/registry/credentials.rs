@@ -426,6 +426,13 @@ mod tests {
         assert_eq!(ask_helper("no-such-helper", "h").await.unwrap_err().kind(), Kind::CredentialHelper);
     }
 
+    #[tokio::test]
+    async fn a_helper_that_never_stops_talking_is_stopped() {
+        let error = run_helper("yes", "h").await.unwrap_err();
+        assert_eq!(error.kind(), Kind::CredentialHelper);
+        assert!(error.to_string().contains("too much"), "{error}");
+    }
+
     #[test]
     fn a_helper_may_hand_out_an_identity_token() {
         let login = helped(br#"{"ServerURL":"h","Username":"<token>","Secret":"t"}"#, "p").unwrap();

@@ -156,7 +156,8 @@ pub fn check_realm(registry: &Url, realm: &Url, with_login: bool, peer: Option<I
         return refused("an internal address");
     }
     if with_login && !related(registry, realm) {
-        return refused("the login for the registry must not go to another organisation's host");
+        return refused("the login for the registry must not go to another organisation's host")
+            .map_err(|e| e.hint("a registry has its token server on its own host, or under its own domain"));
     }
     Ok(())
 }

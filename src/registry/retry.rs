@@ -111,7 +111,7 @@ mod tests {
     async fn the_last_failure_is_final() {
         let patience = Patience { attempts: 3, backoff: Duration::ZERO };
         let (tries, notes) = (AtomicU32::new(0), AtomicU32::new(0));
-        let note = |_: &str| drop(notes.fetch_add(1, Ordering::Relaxed));
+        let note = |_: &str| _ = notes.fetch_add(1, Ordering::Relaxed);
         let failed: Result<()> = retrying(patience, &note, || async {
             tries.fetch_add(1, Ordering::Relaxed);
             Err(Error::new(Kind::Network, "gone").retry(Retry::Soon))

@@ -265,7 +265,15 @@ pub fn failure(error: &reqwest::Error, url: &Url) -> Error {
     } else {
         (Kind::Network, format!("the connection to {host} failed"))
     };
-    Error::new(kind, what).got(root_cause(error)).retry(Retry::Soon)
+    let cause = root_cause(error);
+    // tokio-rustls has no type for it.
+    let hung_up = cause.contains("tls handshake eof");
+    let failure = Error::new(kind, what).got(cause).retry(Retry::Soon);
+    if hung_up { failure.hint(no_tls(&host)) } else { failure }
+}
+
+fn no_tls(host: &str) -> String {
+    format!("the server does not speak TLS: if it is meant to be reached without, say --plain-http {host}")
 }
 
 fn tls_failure(error: &rustls::Error, host: &str) -> Error {
@@ -278,27 +286,21 @@ fn tls_failure(error: &rustls::Error, host: &str) -> Error {
         rustls::Error::InvalidCertificate(
             C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. },
         ) => failure.hint("compare this machine's clock with the certificate's dates"),
-        rustls::Error::InvalidMessage(_) => failure.hint(format_args!(
-            "the server does not speak TLS: if it is meant to be reached without, say --plain-http {host}"
-        )),
+        rustls::Error::InvalidMessage(_) => failure.hint(no_tls(host)),
         _ => failure,
     }
 }
 
-/// hyper-rustls hides TLS errors inside of I/O errors, whose `source` skips what they hold.
+/// hyper-rustls hides TLS errors inside of I/O errors (inside of others), whose `source` skips what
+/// they hold.
 fn tls_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(error);
-    while let Some(current) = next {
-        let held = current.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        if let Some(found) = held.and_then(|held| held.downcast_ref::<rustls::Error>()) {
-            return Some(found);
-        }
-        if let Some(found) = current.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        next = current.source();
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
     }
-    None
+    match error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
+        Some(held) => tls_cause(held),
+        None => tls_cause(error.source()?),
+    }
 }
 
 fn root_cause(error: &reqwest::Error) -> String {
