@@ -46,14 +46,14 @@ pub const KDF_MEMORY: u64 = 256 << 20;
 /// Tries at one thing before its failure is final.
 pub const ATTEMPTS: u32 = 5;
 
-/// The first wait between two tries is at most twice this; each next one up to twice as long.
+/// The first wait between two tries is at most this long; each next one up to twice as long.
 pub const BACKOFF: Duration = Duration::from_millis(250);
 
 /// The longest wait between two tries that the server did not ask for.
 pub const BACKOFF_MOST: Duration = Duration::from_secs(20);
 
 /// The longest `Retry-After` that is obeyed: a server must not be able to park a client for years.
-pub const RETRY_AFTER: Duration = Duration::from_secs(300);
+pub const RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// PBKDF2 rounds that a passphrase-encrypted key file may ask for: a few seconds of work.
 pub const KDF_ITERATIONS: u32 = 10_000_000;

@@ -15,7 +15,7 @@ use crate::oci::{Descriptor, Digest, Name};
 
 pub use reader::Reader;
 pub use remembered::Remembered;
-pub use retry::retrying;
+pub use retry::{Patience, retrying};
 pub use watch::{Meter, Quiet, Stage, Watch};
 
 /// A place that content comes from: one repository of a registry, an OCI layout, a verified bundle.

@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::{Node, Plan, Sources};
-use crate::content::{Meter, Sink, Source, Stage, Watch, file, retrying};
+use crate::content::{Meter, Patience, Sink, Source, Stage, Watch, file, retrying};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name};
 
@@ -277,8 +277,10 @@ impl Transfer {
             }
         }
         let note = |text: &str| self.watch.note(text);
-        retrying(&note, || send(&node.descriptor, source.as_ref(), place.sink.as_ref(), meter.clone()))
-            .await?;
+        retrying(Patience::default(), &note, || {
+            send(&node.descriptor, source.as_ref(), place.sink.as_ref(), meter.clone())
+        })
+        .await?;
         Ok(Done { sent: 1, sent_bytes: size, ..Done::default() })
     }
 
@@ -303,7 +305,8 @@ impl Transfer {
         let content = source.fetch(&node.descriptor).await.map_err(|e| e.side(Side::Source))?;
         let bytes = content.from(Side::Source).into_bytes().await?;
         let note = |text: &str| self.watch.note(text);
-        retrying(&note, || place.sink.tag(&tag.name, &node.descriptor, bytes.clone())).await
+        retrying(Patience::default(), &note, || place.sink.tag(&tag.name, &node.descriptor, bytes.clone()))
+            .await
     }
 
     async fn check(&self, tag: &TagMove) -> Result<()> {

@@ -13,9 +13,9 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::auth::{Asked, Auth, Authorization, Challenge, Scope};
 use super::credentials::{Keychain, is_hub};
 use super::repository::Repository;
-use super::retry::{Patience, retrying};
 use super::transport::{self, Limits, Transport};
 use super::{origin, refusal, wire};
+use crate::content::{Patience, retrying};
 use crate::error::{Error, Kind, Result};
 use crate::{limits, oci};
 

@@ -12,7 +12,7 @@
 //! - "absent" is a 404 and nothing else: a refusal, a limit or a silence is an error;
 //! - each body has a size limit and each wait a time limit.
 //!
-//! What may be tried again is tried again ([`retry`]), except for streamed uploads: their content is
+//! What may be tried again is tried again ([`retrying`](crate::content::retrying)), except for streamed uploads: their content is
 //! gone after one try, so the caller begins anew with a fresh reader.
 
 mod auth;
@@ -21,7 +21,6 @@ pub mod credentials;
 mod origin;
 mod refusal;
 mod repository;
-pub mod retry;
 mod transport;
 mod upload;
 pub mod wire;
@@ -29,4 +28,3 @@ pub mod wire;
 pub use client::{Client, Options};
 pub use credentials::Keychain;
 pub use repository::Repository;
-pub use retry::{Patience, retrying};
