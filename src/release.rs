@@ -10,10 +10,9 @@ use crate::error::{Error, Kind, Result};
 
 /// Declares a closed list of lower-case words.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal)+ }) => {
+    ($(#[$doc:meta])* $name:ident ($called:literal) { $($(#[$word_doc:meta])* $variant:ident = $word:literal)+ }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(rename_all = "lowercase")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name { $($(#[$word_doc])* $variant,)+ }
 
         impl fmt::Display for $name {
@@ -21,12 +20,29 @@ macro_rules! words {
                 f.write_str(match self { $($name::$variant => $word,)+ })
             }
         }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                match String::deserialize(deserializer)?.as_str() {
+                    $($word => Ok($name::$variant),)+
+                    other => Err(serde::de::Error::custom(format!(
+                        "{other:?} is not a {}: it is one of {}", $called, [$($word),+].join(", ")
+                    ))),
+                }
+            }
+        }
     };
 }
 
 words!(
     /// Whom a release is for; sets how strict the rules are.
-    Tier {
+    Tier ("tier") {
         /// Public, unsupported.
         Community = "community"
         /// Public, for building on.
@@ -44,7 +60,7 @@ words!(
 
 words!(
     /// How far a release has come.
-    Channel {
+    Channel ("channel") {
         /// For the developers themselves.
         Development = "development"
         /// For testing.

@@ -138,7 +138,7 @@ fn omitted_lines(images: &[Image]) -> String {
         let platform = omitted.platform.as_ref().map(ToString::to_string);
         let digest = omitted.digest.map(|digest| digest.to_string());
         let what = platform.or_else(|| digest.clone()).unwrap_or_default();
-        vec![format!("  {}", image.label()), what, printable(&omitted.reason).into_owned()]
+        vec![format!("  {}", printable(&image.label())), what, printable(&omitted.reason).into_owned()]
     };
     let rows: Vec<_> =
         images.iter().flat_map(|image| image.omitted.iter().map(move |o| line(image, o))).collect();
