@@ -3,12 +3,13 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
 
 use super::contents::{Contents, Entry, Part};
 use super::statement::{EntrySize, Statement};
@@ -298,20 +299,34 @@ fn open_partial(partial: &Path) -> Result<File> {
         if e.kind() == std::io::ErrorKind::NotFound { error.hint("does the directory exist?") } else { error }
     };
     // Not truncated before the lock is held: another run may be writing it. No links are followed.
-    let flags = rustix::fs::OFlags::RDWR
-        | rustix::fs::OFlags::CREATE
-        | rustix::fs::OFlags::NOFOLLOW
-        | rustix::fs::OFlags::CLOEXEC;
-    let mode = rustix::fs::Mode::from_raw_mode(0o644);
-    let file = File::from(rustix::fs::open(partial, flags, mode).map_err(|e| failed(&e.into()))?);
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Error::new(Kind::Locked, "another run is writing this bundle")
-                .at(partial.display())
-                .hint("wait for it, or choose another output"))
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    loop {
+        let file =
+            rustix::fs::open(partial, flags, Mode::from_raw_mode(0o644)).map_err(|e| failed(&e.into()))?;
+        let file = File::from(file);
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(Error::new(Kind::Locked, "another run is writing this bundle")
+                    .at(partial.display())
+                    .hint("wait for it, or choose another output"));
+            }
+            Err(std::fs::TryLockError::Error(e)) => return Err(failed(&e)),
         }
-        Err(std::fs::TryLockError::Error(e)) => Err(failed(&e)),
+        // The run that held the lock until now may have finished and renamed this very file.
+        if is_at(&file, partial).map_err(|e| failed(&e))? {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether `path` still leads to this open file.
+fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
+    let open = file.metadata()?;
+    match std::fs::symlink_metadata(path) {
+        Ok(named) => Ok((open.dev(), open.ino()) == (named.dev(), named.ino())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
