@@ -25,6 +25,9 @@
 //! The rooms stand on floors, and use only what is below them. On the third floor nobody knows a
 //! neighbour; the fourth puts them together.
 
+#[macro_use]
+mod text;
+
 // Floor 0 · words: no input or output, no clock but one, no environment.
 pub mod error;
 pub mod limits;

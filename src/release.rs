@@ -10,10 +10,9 @@ use crate::error::{Error, Kind, Result};
 
 /// Declares a closed list of lower-case words.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal)+ }) => {
+    ($(#[$doc:meta])* $name:ident ($called:literal) { $($(#[$word_doc:meta])* $variant:ident = $word:literal)+ }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(rename_all = "lowercase")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name { $($(#[$word_doc])* $variant,)+ }
 
         impl fmt::Display for $name {
@@ -21,12 +20,29 @@ macro_rules! words {
                 f.write_str(match self { $($name::$variant => $word,)+ })
             }
         }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                match String::deserialize(deserializer)?.as_str() {
+                    $($word => Ok($name::$variant),)+
+                    other => Err(serde::de::Error::custom(format!(
+                        "{other:?} is not a {}: it is one of {}", $called, [$($word),+].join(", ")
+                    ))),
+                }
+            }
+        }
     };
 }
 
 words!(
     /// Whom a release is for; sets how strict the rules are.
-    Tier {
+    Tier ("tier") {
         /// Public, unsupported.
         Community = "community"
         /// Public, for building on.
@@ -44,7 +60,7 @@ words!(
 
 words!(
     /// How far a release has come.
-    Channel {
+    Channel ("channel") {
         /// For the developers themselves.
         Development = "development"
         /// For testing.
@@ -56,16 +72,16 @@ words!(
 
 /// A release's name: lower-case letters, digits, `.`, `_`, `-`; begins with a letter or digit; at
 /// most 128 characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ReleaseName(String);
 
 /// A release's version: letters, digits, `.`, `_`, `+`, `-`; begins with a letter or digit; at most
 /// 128 characters. A text, so `2.10` stays `2.10`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Version(String);
 
 /// A moment in UTC, to the second, as `2026-11-20T00:00:00Z`. Its default is the beginning of 1970.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Timestamp);
 
 impl Moment {
@@ -200,40 +216,22 @@ pub struct Check {
     pub result: Outcome,
 }
 
-/// What came of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// It is kept.
-    Pass,
-    /// It is broken, which this set of rules allows.
-    Warn,
-    /// It is broken.
-    Fail,
-    /// It is broken, and somebody took responsibility.
-    Waived,
-}
-
-/// Serialises through `Display`, parses through `FromStr`.
-macro_rules! as_text {
-    ($($name:ident: $expected:literal)+) => { $(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is not {}", $expected)))
-            }
-        }
-    )+ };
-}
+words!(
+    /// What came of a rule.
+    Outcome ("rule's outcome") {
+        /// It is kept.
+        Pass = "pass"
+        /// It is broken, which this set of rules allows.
+        Warn = "warn"
+        /// It is broken.
+        Fail = "fail"
+        /// It is broken, and somebody took responsibility.
+        Waived = "waived"
+    }
+);
 
 as_text! {
-    ReleaseName: "a release name (lower-case letters, digits, '.', '_', '-')"
-    Version: "a version (letters, digits, '.', '_', '+', '-')"
-    Moment: "a time (RFC 3339, such as 2026-11-20T00:00:00Z)"
+    ReleaseName: "a release name (lower-case letters, digits, '.', '_', '-')";
+    Version: "a version (letters, digits, '.', '_', '+', '-')";
+    Moment: "a time (RFC 3339, such as 2026-11-20T00:00:00Z)";
 }

@@ -109,6 +109,12 @@ struct Head<'a> {
 
 impl Head<'_> {
     fn sums(&mut self) -> Result<Vec<u8>> {
+        if self.length < tar::BLOCK {
+            return Err(Error::new(Kind::Truncated, "too short for a bundle")
+                .at(self.place)
+                .got(format_args!("{} bytes", self.length))
+                .hint("check that this is the right file and that the copy is complete"));
+        }
         let header = self.header()?;
         let not_a_bundle = || {
             let (got, hint) = guess(&header);

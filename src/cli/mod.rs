@@ -232,14 +232,27 @@ fn on_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
         .build()
         .map_err(|e| Error::io("cannot start", "the runtime", &e))?;
     let result = runtime.block_on(async {
-        tokio::select! {
+        let result = tokio::select! {
             result = work => result,
             () = signalled() => Err(crate::content::file::ended()),
-        }
+        };
+        wind_down().await;
+        result
     });
-    // What still runs is dropped, which removes its temporary files; but nobody waits for long.
-    runtime.shutdown_timeout(Duration::from_secs(2));
+    runtime.shutdown_background();
     result
+}
+
+/// Waits, though not for long, until everything that was cancelled has let go: only then are
+/// temporary files removed.
+async fn wind_down() {
+    let tasks = tokio::runtime::Handle::current().metrics();
+    for _ in 0..200 {
+        if tasks.num_alive_tasks() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Completes when the user or the system wants the program to end.

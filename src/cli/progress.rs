@@ -61,9 +61,10 @@ impl Bars {
 
     fn bar(&self, length: u64, name: &str, template: &str) -> ProgressBar {
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::new(length).with_style(style.progress_chars("=> "));
-        bar.set_prefix(printable(name).into_owned());
-        bar
+        // Nothing may draw before the bar is among the others, or it leaves a stray line.
+        ProgressBar::new(length)
+            .with_style(style.progress_chars("=> "))
+            .with_prefix(printable(name).into_owned())
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::bundle::Statement;
 use crate::error::{Error, Kind, Result, printable};
-use crate::plan::{Image, Omitted};
+use crate::plan::{Image, Omitted, Plan, Share};
 use crate::policy::Verdict;
 use crate::verbs::export::{Exported, Prepared};
 use crate::verbs::import::Receipt;
@@ -138,7 +138,7 @@ fn omitted_lines(images: &[Image]) -> String {
         let platform = omitted.platform.as_ref().map(ToString::to_string);
         let digest = omitted.digest.map(|digest| digest.to_string());
         let what = platform.or_else(|| digest.clone()).unwrap_or_default();
-        vec![format!("  {}", image.label()), what, printable(&omitted.reason).into_owned()]
+        vec![format!("  {}", printable(&image.label())), what, printable(&omitted.reason).into_owned()]
     };
     let rows: Vec<_> =
         images.iter().flat_map(|image| image.omitted.iter().map(move |o| line(image, o))).collect();
@@ -167,52 +167,63 @@ fn release_line(statement: &Statement) -> String {
 /// What `export --dry-run` prints.
 pub fn planned(prepared: &Prepared, total: u64, verdicts: &[Verdict], as_json: bool) -> Result<()> {
     let plan = &prepared.plan;
-    let shares = plan.shares();
     let release = &prepared.release;
     if as_json {
-        let images: Vec<_> = plan.images.iter().zip(&shares).map(|(image, share)| {
-            json!({ "image": image, "uniqueBytes": share.own, "sharedBytes": share.shared })
-        }).collect();
-        let rules: Vec<_> = verdicts.iter().map(|v| json!({ "id": v.id, "result": v.outcome })).collect();
-        return json_out(&json!({
-            "dryRun": true, "name": release.name, "version": release.version, "created": release.created,
-            "images": images, "blobs": plan.nodes.len(), "payloadBytes": plan.bytes(), "bundleBytes": total,
-            "policy": { "profile": release.tier, "checks": rules },
-        }));
+        return json_out(&planned_json(prepared, total, verdicts));
     }
-    let mut text = format!(
-        "{} {}, tier {}, channel {}, created {}\n\n",
-        release.name, release.version, release.tier, release.channel, release.created
+    let text = format!(
+        "{} {}, tier {}, channel {}, created {}\n\n{}\n{}\n{}{}{}to pull: {} in {}; the bundle will have {} ({total} bytes)\n",
+        release.name,
+        release.version,
+        release.tier,
+        release.channel,
+        release.created,
+        image_rows(&plan.images),
+        share_rows(plan),
+        name_lines(&plan.images),
+        omitted_lines(&plan.images),
+        verdicts.iter().map(verdict_line).collect::<String>(),
+        bytes(plan.bytes()),
+        count(plan.nodes.len(), "blob"),
+        bytes(total),
     );
-    text += &image_rows(&plan.images);
-    text.push('\n');
+    out(&text)
+}
+
+fn planned_json(prepared: &Prepared, total: u64, verdicts: &[Verdict]) -> serde_json::Value {
+    let (plan, release) = (&prepared.plan, &prepared.release);
+    let image = |(image, share): (&Image, &Share)| json!({ "image": image, "uniqueBytes": share.own, "sharedBytes": share.shared });
+    let checks = verdicts.iter().map(|v| json!({ "id": v.id, "result": v.outcome }));
+    json!({
+        "dryRun": true,
+        "name": release.name,
+        "version": release.version,
+        "created": release.created,
+        "images": plan.images.iter().zip(&plan.shares()).map(image).collect::<Vec<_>>(),
+        "blobs": plan.nodes.len(),
+        "payloadBytes": plan.bytes(),
+        "bundleBytes": total,
+        "policy": { "profile": release.tier, "checks": checks.collect::<Vec<_>>() },
+    })
+}
+
+fn share_rows(plan: &Plan) -> String {
     let mut rows = vec![["IMAGE", "UNIQUE", "SHARED"].map(str::to_owned).to_vec()];
+    let shares = plan.shares();
     rows.extend(
         plan.images
             .iter()
             .zip(&shares)
             .map(|(image, share)| vec![image.label(), bytes(share.own), bytes(share.shared)]),
     );
-    text += &format!("{}\n", table(&rows));
-    text += &name_lines(&plan.images);
-    text += &omitted_lines(&plan.images);
-    for verdict in verdicts {
-        let places: Vec<_> = verdict
-            .grounds
-            .iter()
-            .map(|g| format!("{}: got {}, expected {}", g.place, g.got, g.expected))
-            .collect();
-        let result = format!("{:?}", verdict.outcome).to_lowercase();
-        text += format!("rule {}: {result} {}", verdict.id, places.join("; ")).trim_end();
-        text.push('\n');
-    }
-    text += &format!(
-        "to pull: {} in {}; the bundle will have {} ({total} bytes)\n",
-        bytes(plan.bytes()),
-        count(plan.nodes.len(), "blob"),
-        bytes(total)
-    );
-    out(&text)
+    table(&rows)
+}
+
+fn verdict_line(verdict: &Verdict) -> String {
+    let grounds =
+        verdict.grounds.iter().map(|g| format!("{}: got {}, expected {}", g.place, g.got, g.expected));
+    let grounds = grounds.collect::<Vec<_>>().join("; ");
+    format!("{}\n", format!("rule {}: {} {grounds}", verdict.id, verdict.outcome).trim_end())
 }
 
 /// What `export` prints.
@@ -288,13 +299,7 @@ pub fn inspected(inspection: &Inspection<'_>, path: &std::path::Path, as_json: b
     text.push('\n');
     text += &name_lines(&statement.images);
     text += &omitted_lines(&statement.images);
-    let checks: Vec<_> = statement
-        .policy
-        .checks
-        .iter()
-        .map(|c| format!("{} {}", printable(&c.id), format!("{:?}", c.result).to_lowercase()))
-        .collect();
-    text += &format!("policy {}: {}\n", printable(&statement.policy.profile), checks.join(", "));
+    text += &policy_line(statement);
     text += &format!(
         "{} in {} blobs; the file has {} bytes\n",
         bytes(statement.payload_bytes),
@@ -303,6 +308,12 @@ pub fn inspected(inspection: &Inspection<'_>, path: &std::path::Path, as_json: b
     );
     text += &format!("The signature was checked, the contents were not: sealift verify {}\n", path.display());
     out(&text)
+}
+
+fn policy_line(statement: &Statement) -> String {
+    let policy = &statement.policy;
+    let checks: Vec<_> = policy.checks.iter().map(|c| format!("{} {}", printable(&c.id), c.result)).collect();
+    format!("policy {}: {}\n", printable(&policy.profile), checks.join(", "))
 }
 
 /// What `import` prints.

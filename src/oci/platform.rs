@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use crate::error::{Error, Kind, Result};
 
 /// An operating system, a CPU architecture and possibly its variant.
@@ -100,25 +98,4 @@ impl fmt::Display for Platform {
     }
 }
 
-impl fmt::Debug for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for Platform {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Platform {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|_| {
-            serde::de::Error::custom(format!(
-                "{text:?} is not a platform (os/architecture or os/architecture/variant, such as linux/arm/v7)"
-            ))
-        })
-    }
-}
+as_text! { Platform: "a platform (os/architecture or os/architecture/variant, such as linux/arm/v7)" }

@@ -269,7 +269,14 @@ pub fn failure(error: &reqwest::Error, url: &Url) -> Error {
     // tokio-rustls has no type for it.
     let hung_up = cause.contains("tls handshake eof");
     let failure = Error::new(kind, what).got(cause).retry(Retry::Soon);
-    if hung_up { failure.hint(no_tls(&host)) } else { failure }
+    match (hung_up, error.is_dns(), error.is_connect()) {
+        (true, ..) => failure.hint(no_tls(&host)),
+        (_, true, _) => {
+            failure.hint("check the name and this machine's DNS; --mirror pulls from another place")
+        }
+        (.., true) => failure.hint("is the registry running, and are host and port right?"),
+        _ => failure,
+    }
 }
 
 fn no_tls(host: &str) -> String {

@@ -101,6 +101,10 @@ pub async fn import(order: &Import, client: &registry::Client, watch: Arc<dyn Wa
     let sources = vec![bundle.source(); wants.len()];
     let plan = Arc::new(resolve(&wants, &sources).await?);
 
+    if let Destination::Registry(registry, _) = &order.destination {
+        // A web server that is no registry answers 404 to everything, which must not look like "empty".
+        client.ping(registry).await.map_err(|e| e.side(Side::Destination))?;
+    }
     let places = places::places(&plan, &order.destination, &order.renamings, client)?;
     let todo = survey(&plan, &places, order.jobs).await?;
     if !order.overwrite_tags {
