@@ -1,0 +1,96 @@
+//! The frozen bundle: what was once written must stay readable, and what is written must not change
+//! by accident.
+
+mod support;
+
+use std::path::PathBuf;
+
+use support::Scratch;
+use support::images::{Image, Layout};
+
+const RELEASE: &str = r#"schema    = 1
+name      = "golden"
+version   = "1.2.3"
+tier      = "regulated"
+channel   = "staging"
+registry  = "registry.example.com"
+sequence  = 7
+platforms = ["linux/amd64", "linux/arm/v7"]
+optional_platforms = ["linux/riscv64"]
+
+[[image]]
+name       = "tool"
+repository = "tools/tool"
+tags       = { standard = "{version}", edge = "{version}-edge" }
+also_tag   = ["{major}.{minor}"]
+budget     = "1MB"
+"#;
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-1").join(name)
+}
+
+/// The images that the frozen bundle was made of, and its key. A platform is left out, an attestation
+/// goes along, a layer is shared, and one image has Docker's media types.
+fn origin() -> Scratch {
+    let scratch = Scratch::new();
+    let mut layout = Layout::new(scratch.path("images"));
+    let image = Image {
+        platforms: vec!["linux/amd64", "linux/arm64", "linux/arm/v7"],
+        layer: 100,
+        shared: vec!["application"],
+        attested: true,
+        ..Image::new("golden standard")
+    };
+    layout.add("registry.example.com/tools/tool:1.2.3", &image);
+    let image = Image {
+        platforms: vec!["linux/amd64", "linux/arm/v7"],
+        layer: 100,
+        shared: vec!["application"],
+        docker: true,
+        created: "2026-06-02T03:04:05.678Z",
+        ..Image::new("golden edge")
+    };
+    layout.add("registry.example.com/tools/tool:1.2.3-edge", &image);
+    scratch.write("release.toml", RELEASE);
+    scratch
+}
+
+fn bless(scratch: &Scratch) {
+    scratch.key("TEST-ONLY");
+    scratch
+        .sealift("export release.toml -o bundle.tar --key TEST-ONLY.key.pem --mirror registry.example.com=oci:images")
+        .ok();
+    for name in ["TEST-ONLY.key.pem", "TEST-ONLY.pub.pem", "bundle.tar"] {
+        std::fs::write(fixture(name), scratch.read(name)).unwrap();
+    }
+}
+
+fn frozen(scratch: &Scratch, name: &str) {
+    std::fs::copy(fixture(name), scratch.path(name)).unwrap();
+}
+
+#[test]
+fn the_first_format_is_read_and_written_to_the_byte() {
+    let scratch = origin();
+    if std::env::var_os("SEALIFT_BLESS").is_some() {
+        return bless(&scratch);
+    }
+    for name in ["TEST-ONLY.key.pem", "TEST-ONLY.pub.pem", "bundle.tar"] {
+        frozen(&scratch, name);
+    }
+    scratch.chmod("TEST-ONLY.key.pem", 0o600);
+    scratch.trust("trust", &["TEST-ONLY"]);
+
+    let verified = scratch.sealift("verify bundle.tar --trust trust --json").ok().json();
+    assert_eq!(verified["statement"]["version"], "1.2.3");
+    assert_eq!(verified["statement"]["created"], "2026-06-02T03:04:05Z");
+    let receipt = scratch.sealift("import bundle.tar --trust trust --to oci:out --json").ok().json();
+    assert_eq!(receipt["tags"], 4);
+
+    scratch
+        .sealift("export release.toml -o again.tar --key TEST-ONLY.key.pem --mirror registry.example.com=oci:images")
+        .ok();
+    let same = scratch.read("again.tar") == scratch.read("bundle.tar");
+    assert!(same, "the same inputs no longer give the frozen bytes: is that meant? see fixtures/README.md");
+}
