@@ -1,5 +1,6 @@
 //! The frozen bundle: what was once written must stay readable, and what is written must not change
 //! by accident.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod support;
 

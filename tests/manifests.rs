@@ -1,5 +1,6 @@
 //! The worked manifests in `manifests/` are real: each is exported as it stands, from images of the
 //! names it asks for.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod support;
 
