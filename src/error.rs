@@ -182,6 +182,12 @@ impl Error {
         self
     }
 
+    /// What the reader can do about it, where more is known here than where the failure arose.
+    pub fn hint_instead(mut self, hint: impl fmt::Display) -> Self {
+        self.0.hint = Some(hint.to_string());
+        self
+    }
+
     /// Which end failed. The first answer stays: it is the nearest one.
     pub fn side(mut self, side: Side) -> Self {
         self.0.side.get_or_insert(side);
@@ -210,8 +216,16 @@ impl Error {
     }
 }
 
+impl Error {
+    /// One line, safe to print, without the kind's name: for quoting one failure in another.
+    pub fn sentence(&self) -> String {
+        format!("{:#}", self)
+    }
+}
+
 impl fmt::Display for Error {
-    /// One line, safe to print: what, where, got, expected and the kind's name.
+    /// One line, safe to print: what, where, got, expected, and the kind's name (not in the
+    /// alternate form).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let facts = &self.0;
         match facts.side {
@@ -231,7 +245,7 @@ impl fmt::Display for Error {
             (None, Some(expected)) => write!(f, ": expected {}", printable(expected))?,
             (None, None) => {}
         }
-        write!(f, " [{}]", facts.kind.name())
+        if f.alternate() { Ok(()) } else { write!(f, " [{}]", facts.kind.name()) }
     }
 }
 

@@ -63,7 +63,7 @@ impl Statement {
             base: (),
             channel: release.channel,
             created: release.created,
-            payload_bytes: entries.iter().map(|entry| entry.size).sum(),
+            payload_bytes: payload_bytes(&entries),
             entries,
             expires: release.expires,
             images,
@@ -101,12 +101,22 @@ impl Statement {
                 .got(&statement.r#type)
                 .expected(TYPE));
         }
+        if statement.payload_bytes != payload_bytes(&statement.entries) {
+            return Err(wrong("payloadBytes is not the sum of the entries' sizes")
+                .got(statement.payload_bytes)
+                .expected(payload_bytes(&statement.entries)));
+        }
         if statement.encode()? != bytes {
             return Err(wrong("the statement is not in its canonical form")
                 .hint("it was written by something else than sealift, or edited before it was signed"));
         }
         Ok(statement)
     }
+}
+
+/// Saturating: sizes that add up to more than a file can hold are refused with the contents.
+fn payload_bytes(entries: &[EntrySize]) -> u64 {
+    entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.size))
 }
 
 fn wrong(what: &str) -> Error {

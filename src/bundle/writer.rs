@@ -276,13 +276,23 @@ fn append(head: &mut Vec<u8>, path: &str, content: &[u8]) -> Result<()> {
 /// Whether a bundle may be written under this name.
 ///
 /// # Errors
-/// `OutputExists` for a directory, and for a file that is not to be replaced.
+/// `OutputExists` for anything but a regular file, and for a file that is not to be replaced.
 pub fn check_target(target: &Path, replace: bool) -> Result<()> {
+    if target.file_name().is_none() || target.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(Error::new(Kind::OutputExists, "the output is a directory's name")
+            .at(target.display())
+            .hint("name a file: -o DIRECTORY/nexus-engine-2.1.0.tar"));
+    }
     match std::fs::symlink_metadata(target) {
         Ok(facts) if facts.is_dir() => Err(Error::new(Kind::OutputExists, "the output is a directory")
             .at(target.display())
             .hint("name a file: -o DIRECTORY/nexus-engine-2.1.0.tar")),
         Ok(_) if !replace => Err(exists(target)),
+        Ok(facts) if !facts.is_file() => {
+            Err(Error::new(Kind::OutputExists, "the output is not a regular file")
+                .at(target.display())
+                .hint("only a file can be replaced"))
+        }
         _ => Ok(()),
     }
 }

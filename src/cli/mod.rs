@@ -8,15 +8,15 @@ mod report;
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::bundle::check_target;
 use crate::content::Watch;
 use crate::error::{Error, Exit, Kind, Result};
 use crate::limits;
@@ -80,9 +80,6 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
     // passphrase after an hour of pulling.
     let keys = export_keys(&args)?;
     let output = args.output.unwrap_or_default();
-    if !args.dry_run {
-        check_target(&output, args.overwrite)?;
-    }
     let export = Export {
         manifest: args.manifest,
         narrow: narrow(args.narrow),
@@ -90,6 +87,10 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
         created,
         jobs: args.registry.jobs.into(),
     };
+    if !args.dry_run {
+        let keys: Vec<_> = args.key.into_iter().chain(args.passphrase_file).collect();
+        export.check_output(&output, args.overwrite, &keys)?;
+    }
     let watch = progress::watcher(progress);
     let options = registry_options(args.registry, &watch);
     on_runtime(async move {
@@ -232,9 +233,11 @@ fn on_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
         .build()
         .map_err(|e| Error::io("cannot start", "the runtime", &e))?;
     let result = runtime.block_on(async {
+        // Listening before the work begins: nothing may slip through in between.
+        let signalled = signals()?;
         let result = tokio::select! {
             result = work => result,
-            () = signalled() => Err(crate::content::file::ended()),
+            () = signalled => Err(crate::content::file::ended()),
         };
         wind_down().await;
         result
@@ -256,19 +259,21 @@ async fn wind_down() {
 }
 
 /// Completes when the user or the system wants the program to end.
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
+fn signals() -> Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).map_err(|e| Error::io("cannot listen for", "signals", &e));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    // A file that grows beyond `ulimit -f` is a failed write with a message, not a sudden death.
+    let too_large = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+    Ok(async move {
+        let _listening = too_large;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = wait(SignalKind::interrupt()) => {}
-        _ = wait(SignalKind::terminate()) => {}
-        _ = wait(SignalKind::hangup()) => {}
-    }
+    })
 }
 
 /// Where passphrases come from: a file or the terminal, never the command line.
@@ -290,7 +295,7 @@ impl Passphrases {
     fn of(&self, path: &Path) -> Result<Passphrase> {
         match &self.file {
             Some(file) => read_passphrase(file),
-            None => ask(&format!("Passphrase for {}: ", path.display())),
+            None => ask(&format!("Passphrase for {}: ", path.display()), Kind::KeyDecrypt),
         }
     }
 
@@ -299,28 +304,23 @@ impl Passphrases {
         if let Some(file) = &self.file {
             return read_passphrase(file);
         }
-        let first = ask(&format!("Passphrase for the new key {name}: "))?;
+        let first = ask(&format!("Passphrase for the new key {name}: "), Kind::Usage)?;
         if first.is_empty() {
             return Err(Error::new(Kind::Usage, "an empty passphrase")
                 .hint("--no-passphrase leaves the key unencrypted, if that is meant"));
         }
-        if *ask("The same again: ")? != *first {
+        if *ask("The same again: ", Kind::Usage)? != *first {
             return Err(Error::new(Kind::Usage, "the two passphrases differ"));
         }
         Ok(first)
     }
 }
 
-fn ask(prompt: &str) -> Result<Passphrase> {
-    if !std::io::stdin().is_terminal() && !Path::new("/dev/tty").exists() {
-        return Err(no_terminal());
-    }
-    rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|_| no_terminal())
-}
-
-fn no_terminal() -> Error {
-    Error::new(Kind::KeyDecrypt, "a passphrase is needed and there is no terminal to ask on")
-        .hint("--passphrase-file FILE (may be /dev/fd/3), or --no-passphrase when the key is made")
+fn ask(prompt: &str, kind: Kind) -> Result<Passphrase> {
+    rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|_| {
+        Error::new(kind, "a passphrase is needed and there is no terminal to ask on")
+            .hint("--passphrase-file FILE (may be /dev/fd/3), or --no-passphrase when the key is made")
+    })
 }
 
 /// The first line of a file, which may also be a pipe (`/dev/fd/3`).

@@ -65,13 +65,16 @@ pub fn ended() -> Error {
 /// Reads a whole small file, refusing one larger than `limit` bytes and anything that is not a
 /// regular file.
 pub fn read_small(path: &std::path::Path, what: &str, limit: u64) -> Result<Vec<u8>> {
+    use rustix::fs::{Mode, OFlags};
     use std::io::Read;
     let shown = path.display();
     let io = |e: &std::io::Error| {
         let failure = Error::io(format!("cannot read {what}"), &shown, e);
         if e.kind() == std::io::ErrorKind::NotFound { failure.hint("check the path") } else { failure }
     };
-    let file = File::open(path).map_err(|e| io(&e))?;
+    // Not waiting: a pipe would otherwise hold up whoever opens it until somebody writes.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io(&e.into()))?);
     if !file.metadata().map_err(|e| io(&e))?.is_file() {
         return Err(Error::new(Kind::Io, format!("cannot read {what}")).at(shown).got("not a regular file"));
     }

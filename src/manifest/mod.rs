@@ -97,8 +97,10 @@ impl Manifest {
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = file::read_small(path, "the release manifest", limits::RELEASE_MANIFEST)?;
         let invalid = |what: &str| Error::new(Kind::ManifestInvalid, what.to_owned()).at(path.display());
-        let text =
-            std::str::from_utf8(&bytes).map_err(|_| invalid("the release manifest is not UTF-8 text"))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| {
+            invalid("the release manifest is not UTF-8 text")
+                .hint("a manifest is a TOML file; is this a bundle?")
+        })?;
         let directory = path.parent().unwrap_or(Path::new(""));
         Manifest::parse(text, directory, &path.display().to_string())
     }
@@ -113,11 +115,10 @@ impl Manifest {
         if raw.image.is_empty() {
             return Err(page.wrong(None, "no [[image]]: there is nothing to ship"));
         }
-        let mut images = Vec::new();
+        let mut gathered = Gathered::default();
         for image in &raw.image {
-            page.image(&raw, image, directory, &mut images)?;
+            page.image(&raw, image, directory, &mut gathered)?;
         }
-        page.check_names(&raw, &images)?;
         Ok(Manifest {
             name: raw.name,
             version: raw.version,
@@ -125,7 +126,7 @@ impl Manifest {
             channel: raw.channel,
             sequence: raw.sequence,
             expires: raw.expires,
-            images,
+            images: gathered.images,
         })
     }
 
@@ -179,6 +180,14 @@ fn known<'a>(flag: &str, asked: &[String], there: impl Iterator<Item = &'a str>)
     }
 }
 
+/// What was read so far. No name is given twice.
+#[derive(Default)]
+struct Gathered {
+    images: Vec<Variant>,
+    called: HashSet<String>,
+    names: HashSet<Name>,
+}
+
 /// The text being read, for saying where something is wrong.
 struct Page<'a> {
     text: &'a str,
@@ -201,13 +210,49 @@ impl Page<'_> {
         raw: &RawManifest,
         image: &Spanned<RawImage>,
         directory: &Path,
-        images: &mut Vec<Variant>,
+        gathered: &mut Gathered,
     ) -> Result<()> {
         let (span, image) = (image.span(), image.get_ref());
         let registry = image.registry.as_ref().or(raw.registry.as_ref()).ok_or_else(|| {
             self.wrong(Some(span), "no registry, neither for this image nor for the file")
                 .hint("registry = \"registry.example.com\"")
         })?;
+        self.check_image(image)?;
+        if !gathered.called.insert(image.name.get_ref().clone()) {
+            let what = format!("two images are called {:?}", image.name.get_ref());
+            return Err(self.wrong(Some(image.name.span()), what));
+        }
+        let layout = image.source.as_ref().map(|source| self.layout(source, directory)).transpose()?;
+        let budget = image.budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
+        for (variant, template) in image.tags.get_ref() {
+            let tags = self.tags(template, &image.also_tag, &raw.version)?;
+            let name = |tag: &Tag| Name {
+                registry: registry.clone(),
+                repository: image.repository.clone(),
+                tag: tag.clone(),
+            };
+            if let Some(twice) = tags.iter().map(name).find(|name| !gathered.names.insert(name.clone())) {
+                let what = format!("two variants would be called {twice}");
+                return Err(self
+                    .wrong(Some(template.span()), what)
+                    .hint("give each variant a tag of its own"));
+            }
+            let tag = tags.first().ok_or_else(|| self.wrong(Some(template.span()), "no tag"))?;
+            let want = Want {
+                image: image.name.get_ref().clone(),
+                variant: variant.clone(),
+                source: name(tag),
+                target: Target::Tagged { pin: image.pin.get(variant).map(|pin| *pin.get_ref()) },
+                selection: Selection { without: Vec::new(), only: self.platforms(raw, image)? },
+                tags,
+            };
+            gathered.images.push(Variant { want, layout: layout.clone(), budget });
+        }
+        Ok(())
+    }
+
+    /// What is right or wrong about an image by itself.
+    fn check_image(&self, image: &RawImage) -> Result<()> {
         let name = image.name.get_ref();
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
             return Err(
@@ -217,26 +262,13 @@ impl Page<'_> {
         if image.tags.get_ref().is_empty() {
             return Err(self.wrong(Some(image.tags.span()), "no tags: each variant needs one"));
         }
-        if let Some(variant) = image.pin.keys().find(|variant| !image.tags.get_ref().contains_key(*variant)) {
-            let span = image.pin.get(variant).map(Spanned::span);
-            return Err(self.wrong(span, format!("a pin for {variant:?}, which is not among the tags")));
+        match image.pin.iter().find(|(variant, _)| !image.tags.get_ref().contains_key(*variant)) {
+            Some((variant, pin)) => {
+                Err(self
+                    .wrong(Some(pin.span()), format!("a pin for {variant:?}, which is not among the tags")))
+            }
+            None => Ok(()),
         }
-        let layout = image.source.as_ref().map(|source| self.layout(source, directory)).transpose()?;
-        let budget = image.budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
-        for (variant, template) in image.tags.get_ref() {
-            let tags = self.tags(template, &image.also_tag, &raw.version)?;
-            let tag = tags.first().cloned().ok_or_else(|| self.wrong(Some(template.span()), "no tag"))?;
-            let want = Want {
-                image: name.clone(),
-                variant: variant.clone(),
-                source: Name { registry: registry.clone(), repository: image.repository.clone(), tag },
-                tags,
-                target: Target::Tagged { pin: image.pin.get(variant).map(|pin| *pin.get_ref()) },
-                selection: Selection { without: Vec::new(), only: self.platforms(raw, image)? },
-            };
-            images.push(Variant { want, layout: layout.clone(), budget });
-        }
-        Ok(())
     }
 
     fn platforms(&self, raw: &RawManifest, image: &RawImage) -> Result<Option<Only>> {
@@ -291,9 +323,8 @@ impl Page<'_> {
             })?;
             tag = tag.replace(word, value);
         }
-        tag.parse().map_err(|e| {
-            self.wrong(Some(origin.span()), format!("{tag:?} is not a tag"))
-                .got(e)
+        tag.parse().map_err(|e: Error| {
+            self.wrong(Some(origin.span()), e.sentence())
                 .hint("templates are {version}, {major}, {minor} and {patch}")
         })
     }
@@ -322,30 +353,5 @@ impl Page<'_> {
         bytes.ok_or_else(|| {
             self.wrong(Some(budget.span()), "a budget is a whole number with a unit, such as 100MB or 95MiB")
         })
-    }
-
-    /// One name per image and variant, and no name twice.
-    fn check_names(&self, raw: &RawManifest, images: &[Variant]) -> Result<()> {
-        let mut seen = HashSet::new();
-        for image in &raw.image {
-            let name = &image.get_ref().name;
-            if !seen.insert(name.get_ref()) {
-                return Err(
-                    self.wrong(Some(name.span()), format!("two images are called {:?}", name.get_ref()))
-                );
-            }
-        }
-        let mut names = HashSet::new();
-        for variant in images {
-            let want = &variant.want;
-            for name in want.tags.iter().map(|tag| want.source.with_tag(tag.clone())) {
-                if !names.insert(name.clone()) {
-                    return Err(self
-                        .wrong(None, format!("two variants would be called {name}"))
-                        .hint("give each variant a tag of its own"));
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -277,10 +277,16 @@ impl Transfer {
             }
         }
         let note = |text: &str| self.watch.note(text);
-        retrying(Patience::default(), &note, || {
-            send(&node.descriptor, source.as_ref(), place.sink.as_ref(), meter.clone())
-        })
-        .await?;
+        let once = || send(&node.descriptor, source.as_ref(), place.sink.as_ref(), meter.clone());
+        let sent = retrying(Patience::default(), &note, once).await;
+        match sent {
+            // A bit that flipped on the way is worth one more try; a place that lies lies again.
+            Err(error) if error.kind() == Kind::DigestMismatch => {
+                note(&format!("{error}; once more"));
+                once().await?;
+            }
+            sent => sent?,
+        }
         Ok(Done { sent: 1, sent_bytes: size, ..Done::default() })
     }
 

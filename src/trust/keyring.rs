@@ -128,7 +128,9 @@ fn check_directory(directory: &Path, place: &str) -> Result<()> {
         store("there is no trust store")
             .at(place)
             .got(e)
-            .hint("--trust names a directory of public keys (PEM)")
+            .hint(format_args!(
+            "install -d -m 0755 {place}, and copy the release team's .pub.pem into it; or name another directory with --trust"
+        ))
     })?;
     if !facts.is_dir() {
         return Err(store("the trust store is not a directory of its own")
@@ -159,6 +161,8 @@ fn load_key(path: &Path) -> Result<PublicKey> {
     let text = std::str::from_utf8(&bytes).map_err(|_| store("not a PEM file").at(&place))?;
     PublicKey::from_pem(text).map_err(|e| match e.kind() {
         Kind::KeyWeak => e.at(&place),
-        _ => store("a key of the trust store is not usable").at(&place).got(e),
+        _ => store("a key of the trust store is not usable").at(&place).got(e.sentence()).hint(
+            "a trust store holds public keys and nothing else that ends in .pem; private keys stay with those who sign",
+        ),
     })
 }

@@ -1,12 +1,12 @@
 //! `export`: registry → plan → policy → bundle.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::places::{self, Mirror};
-use crate::bundle::{Draft, Writer};
+use crate::bundle::{Draft, Writer, check_target};
 use crate::content::{Watch, file};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::manifest::{Manifest, Narrow, Variant};
 use crate::plan::{Done, Place, Plan, Sources, Survey, Transfer, resolve, transfer};
 use crate::policy::{self, BuildFact, Facts, Verdict};
@@ -50,6 +50,19 @@ pub struct Exported {
 }
 
 impl Export {
+    /// Whether the bundle may be written to `output`: not over what it is made from.
+    pub fn check_output(&self, output: &Path, replace: bool, keys: &[PathBuf]) -> Result<()> {
+        check_target(output, replace)?;
+        let input = keys.iter().chain([&self.manifest]).find(|input| same_file(input, output));
+        match input {
+            Some(input) => Err(Error::new(Kind::OutputExists, "the output is one of the inputs")
+                .at(output.display())
+                .got(input.display())
+                .hint("name another output: -o nexus-engine-2.1.0.tar")),
+            None => Ok(()),
+        }
+    }
+
     /// Reads the manifest and the documents of all its images.
     pub async fn prepare(self, client: &registry::Client) -> Result<Prepared> {
         let mut manifest = Manifest::load(&self.manifest)?;
@@ -68,6 +81,12 @@ impl Export {
         };
         Ok(Prepared { release, plan, variants: manifest.images, sources, jobs: self.jobs })
     }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &Path| std::fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
+    matches!((identity(a), identity(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 impl Prepared {
@@ -92,7 +111,7 @@ impl Prepared {
     /// Signs and writes the bundle.
     pub async fn write(
         &self,
-        output: &std::path::Path,
+        output: &Path,
         replace: bool,
         keys: &[SigningKey],
         watch: Arc<dyn Watch>,

@@ -144,7 +144,7 @@ fn refuse_conflicts(plan: &Plan, todo: &Survey) -> Result<()> {
 fn explain(plan: &Plan, error: Error) -> Error {
     let sparse = plan.images.iter().any(|image| image.omitted.iter().any(|omitted| omitted.digest.is_some()));
     match error.kind() {
-        Kind::RegistryRejected | Kind::NotFound if sparse => error.hint(
+        Kind::RegistryRejected | Kind::NotFound if sparse => error.hint_instead(
             "some platforms were left out of these images, and this registry takes only complete ones: \
              carry all platforms, import to oci:DIRECTORY, or switch off the registry's check of indexes",
         ),

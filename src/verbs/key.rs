@@ -71,6 +71,10 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 /// `KeyPerms` where others may read the file.
 pub fn open(path: &Path, passphrase: impl FnOnce() -> Result<Passphrase>) -> Result<SigningKey> {
     let text = read(path)?;
+    if !is_private(&text) {
+        // Whatever it is, its mode does not matter.
+        return SigningKey::from_pem(&text, passphrase).map_err(|e| e.at(path.display()));
+    }
     let mode = std::fs::metadata(path).map(|facts| facts.permissions().mode() & 0o777).unwrap_or_default();
     if mode & 0o077 != 0 {
         return Err(Error::new(Kind::KeyPerms, "others may read the private key")
@@ -88,11 +92,20 @@ pub fn show(
     passphrase: impl FnOnce() -> Result<Passphrase>,
 ) -> Result<(PublicKey, &'static str)> {
     let text = read(path)?;
-    if text.contains("PRIVATE KEY-----") {
+    if !text.contains("-----BEGIN ") {
+        return Err(Error::new(Kind::KeyFormat, "not a PEM file")
+            .at(path.display())
+            .expected("a public or private key in PEM form"));
+    }
+    if is_private(&text) {
         return Ok((open(path, passphrase)?.public(), "private key"));
     }
     let key = PublicKey::from_pem(&text).map_err(|e| e.at(path.display()))?;
     Ok((key, "public key"))
+}
+
+fn is_private(text: &str) -> bool {
+    text.contains("PRIVATE KEY-----")
 }
 
 fn read(path: &Path) -> Result<zeroize::Zeroizing<String>> {

@@ -151,7 +151,14 @@ impl FromStr for Destination {
         if address.contains("://") {
             return Err(wrong().hint("plain HTTP is asked for with --plain-http HOST, not by the address"));
         }
-        let (registry, prefix) = split_host(address.trim_end_matches('/')).map_err(|_| wrong())?;
+        let host = address.split('/').next().unwrap_or_default();
+        if !text.starts_with("docker://") && !host.contains(['.', ':']) && host != "localhost" {
+            return Err(
+                wrong().hint(format_args!("for a directory say oci:{text}, for a registry docker://{text}"))
+            );
+        }
+        let (registry, prefix) = split_host(address.trim_end_matches('/'))
+            .map_err(|e| e.at(text).hint("a destination has a host and maybe a path, but no tag"))?;
         Ok(Destination::Registry(registry, prefix))
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::bundle::{Bundle, Trusted, Verified};
-use crate::content::Watch;
+use crate::content::{Watch, file};
 use crate::error::Result;
 use crate::release::Moment;
 use crate::trust::Keyring;
@@ -19,5 +19,8 @@ pub fn head(bundle: &Path, trust: &Path) -> Result<Bundle<Trusted>> {
 /// Checks everything.
 pub async fn whole(bundle: &Path, trust: &Path, watch: Arc<dyn Watch>) -> Result<Bundle<Verified>> {
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
-    head(bundle, trust)?.verify(threads, watch).await
+    let (bundle, trust) = (bundle.to_owned(), trust.to_owned());
+    // Aside: a medium that does not answer must not keep the program from hearing a signal.
+    let opened = tokio::task::spawn_blocking(move || head(&bundle, &trust)).await;
+    opened.map_err(|_| file::ended())??.verify(threads, watch).await
 }
