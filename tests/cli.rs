@@ -262,6 +262,26 @@ fn an_existing_output_is_kept_unless_replacing_was_asked_for() {
 }
 
 #[test]
+fn an_output_that_is_an_input_is_never_replaced() {
+    let scratch = Scratch::with_small_release();
+    scratch.run("mkfifo", "pipe").ok();
+    for name in ["release.key.pem", "release.toml", "pipe"] {
+        let before = (name != "pipe").then(|| scratch.read(name));
+        let run = scratch.sealift(&EXPORT.replace("bundle.tar", &format!("{name} --overwrite")));
+        assert_eq!(run.code, 2, "{run}");
+        assert_eq!((name != "pipe").then(|| scratch.read(name)), before);
+        assert_eq!(scratch.path(name).metadata().unwrap().is_file(), name != "pipe");
+    }
+}
+
+#[test]
+fn a_public_key_given_for_signing_is_named_as_such() {
+    let scratch = Scratch::with_small_release();
+    let export = EXPORT.replace("release.key.pem", "release.pub.pem");
+    scratch.sealift(&export).fails(2, "KeyFormat").says("a public key where a private one is needed");
+}
+
+#[test]
 fn an_export_needs_a_key_or_says_that_it_has_none() {
     let scratch = Scratch::with_release();
     let export = "export release.toml -o bundle.tar --mirror registry.example.com=oci:images";

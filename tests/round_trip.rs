@@ -388,7 +388,7 @@ fn a_registry_that_wants_complete_indexes_is_told_from_a_failure() {
     // Distribution checks the children of an index: what is missing is said, and what to do.
     let offline = Registry::start();
     let run = import(&scratch, &offline, "");
-    run.fails(1, "RegistryRejected").says("destination: ");
+    run.fails(1, "RegistryRejected").says("destination: ").says("hint: some platforms were left out");
     let tags = scratch
         .run("skopeo", &format!("list-tags --tls-verify=false docker://{}/nexus/engine", offline.address()));
     assert!(!tags.stdout.contains("2.1"), "no tag was set\n{tags}");

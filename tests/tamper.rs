@@ -208,6 +208,20 @@ fn what_is_no_file_is_not_waited_for() {
     judged(&scratch, "/dev/zero", 1, "Io").unwrap();
 }
 
+#[test]
+fn a_pipe_among_keys_and_signatures_is_not_waited_for() {
+    let scratch = Scratch::with_small_release().exported();
+    let detached = format!("bundle.tar.{}.sig", "a".repeat(64));
+    // Bounded from outside: what waits here would wait forever, and swallow signals.
+    let sealift = env!("CARGO_BIN_EXE_sealift");
+    for pipe in ["trust/x.pem", &detached] {
+        scratch.run("mkfifo", pipe).ok();
+        let run = scratch.run("timeout", &format!("-k 1 20 {sealift} verify bundle.tar --trust trust"));
+        assert!(run.is_failure(1, "Io") || run.is_failure(3, "TrustStore"), "{pipe}\n{run}");
+        std::fs::remove_file(scratch.path(pipe)).unwrap();
+    }
+}
+
 // ── Signatures and the trust store ───────────────────────────────────────────────────────────────
 
 #[test]
@@ -381,7 +395,7 @@ fn last_two_blobs(parts: &Parts) -> (String, String) {
 }
 
 #[rustfmt::skip]
-const FORGED: [(&str, Forge, &str); 40] = [
+const FORGED: [(&str, Forge, &str); 41] = [
     // Content that is not asked for, or not there.
     ("a blob that nothing refers to",       |p, k| { p.0.push(Entry::blob("smuggled")); seal(p, k) },                             "BlobUnreferenced"),
     ("a blob that is listed and not there", |p, k| { p.0.push(Entry::blob("absent")); seal(p, k); p.0.pop(); },                   "Truncated"),
@@ -425,6 +439,7 @@ const FORGED: [(&str, Forge, &str); 40] = [
     ("white space",                         |p, k| with_statement_text(p, k, |s| format!("{s}\n")),                               "StatementInvalid"),
     ("another type",                        |p, k| with_statement(p, k, |s| s["type"] = json!("application/vnd.sealift.bundle.v2+json")), "StatementInvalid"),
     ("a base",                              |p, k| with_statement(p, k, |s| s["base"] = json!("2.0.0")),                          "StatementInvalid"),
+    ("another sum of bytes",                |p, k| with_statement(p, k, |s| s["payloadBytes"] = json!(1)),                        "StatementInvalid"),
     ("another platform",                    |p, k| with_statement(p, k, |s| s["images"][0]["platforms"][0]["platform"] = json!("linux/riscv64")), "StatementInvalid"),
     ("a tag that index.json does not have", |p, k| with_statement(p, k, |s| s["images"][0]["tags"][1] = json!("latest")),         "LayoutInvalid"),
     ("a tag that only index.json has",      |p, k| { let index = p.get_mut("index.json"); index.content = String::from_utf8(index.content.clone()).unwrap().replace("engine:2.1\"", "engine:latest\"").into_bytes(); seal(p, k) }, "LayoutInvalid"),
