@@ -114,7 +114,7 @@ fn completions_and_manual_pages_are_written() {
 /// A line of the small manifest (found by its beginning), what stands there instead, and where the
 /// error is said to be: line and column.
 #[rustfmt::skip]
-const WRONG_MANIFESTS: [(&str, &str, &str, &str); 22] = [
+const WRONG_MANIFESTS: [(&str, &str, &str, &str); 23] = [
     ("tier",       "teir     = \"community\"",                            "4:1",   "unknown field `teir`"),
     ("name       ", "name = \"tool\"\nstripes = 1",                        "10:1",  "unknown field `stripes`"),
     ("version",    "version  = 1.0",                                      "3:12",  "expected a string"),
@@ -133,7 +133,8 @@ const WRONG_MANIFESTS: [(&str, &str, &str, &str); 22] = [
     ("repository", "repository = \"t\"\nbudget = \"100\"",                "11:10", "100MB or 95MiB"),
     ("repository", "repository = \"t\"\npin = { standard = \"sha256:12\" }", "11:20", "is not a sha256 digest"),
     ("repository", "repository = \"t\"\nsource = \"docker://x\"",         "11:10", "oci:DIRECTORY"),
-    ("tags",       "tags       = { standard = \"{versoin}\" }",           "11:27", "is not a tag"),
+    ("tags",       "tags       = { standard = \"{versoin}\" }",           "11:27", "not a usable tag"),
+    ("tags",       "tags = { a = \"1\", b = \"1\" }",                     "11:23", "two variants would be called"),
     ("tags",       "tags       = {}",                                     "11:14", "no tags"),
     ("tags",       "tags = { standard = \"x\" }\nalso_tag = [\"{major}\"]", "12:13", "also_tag takes the place of {version}"),
     ("tags",       "tags = { a = \"1\" }\n\n[[image]]\nname = \"tool\"\nrepository = \"b\"\ntags = { a = \"1\" }", "14:8", "two images are called"),
@@ -573,6 +574,32 @@ fn a_layer_that_breaks_off_is_fetched_again() {
         ))
         .ok();
     assert_eq!(scratch.read("again.tar"), scratch.read("bundle.tar"));
+}
+
+#[test]
+fn a_layer_that_arrives_damaged_once_is_fetched_once_more() {
+    let scratch = Scratch::with_small_release().exported();
+    let server = spoiling(&scratch, 1, |content| {
+        let mut content = content.to_vec();
+        content[50] ^= 1;
+        Answer::new(200).body(content)
+    });
+    let mirror = format!("--mirror registry.example.com={}", server.host());
+    scratch
+        .sealift(&format!("export release.toml -o again.tar --key release.key.pem {mirror}"))
+        .ok()
+        .says("once more");
+    assert_eq!(scratch.read("again.tar"), scratch.read("bundle.tar"));
+}
+
+#[test]
+fn a_file_larger_than_the_system_allows_is_a_failure_with_a_message() {
+    let scratch = Scratch::with_small_release();
+    let sealift = env!("CARGO_BIN_EXE_sealift");
+    let mut limited = scratch.tool("sh", "");
+    limited.arg("-c").arg(format!("ulimit -f 4; exec {sealift} {EXPORT}"));
+    support::run(limited).fails(1, "NoSpace");
+    scratch.holds_no_bundle();
 }
 
 #[test]
