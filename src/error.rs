@@ -266,7 +266,7 @@ const SHOWN: usize = 600;
 pub fn printable(text: &str) -> Cow<'_, str> {
     let hostile = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
     };
     if text.len() <= SHOWN && !text.contains(hostile) {
         return Cow::Borrowed(text);

@@ -3,7 +3,7 @@
 //! As a destination it is written so that no reader ever sees half of anything: blobs go to a
 //! temporary file, reach the disk and are then named; `index.json` is replaced at the end, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::content::{Reader, Sink, Source, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Descriptor, Digest, Hasher, LayoutIndex, Name, NamedDescriptor, Role, media};
+use crate::oci::{Descriptor, Digest, Hasher, LayoutIndex, Name, NamedDescriptor, media};
 
 const MARKER: &str = "oci-layout";
 const MARKER_CONTENT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -132,8 +132,10 @@ pub struct LayoutSink {
 
 #[derive(Default)]
 struct State {
-    /// Held from the first write on: one import at a time.
+    /// The directory itself, locked from the first write on: one import at a time.
     lock: Option<File>,
+    /// What the names in `index.json` lead to, once it was read.
+    named: Option<HashMap<String, Digest>>,
     /// Names given but not yet in `index.json`.
     pending: BTreeMap<Name, Descriptor>,
 }
@@ -144,56 +146,79 @@ impl LayoutSink {
     /// # Errors
     /// `OutputExists` where the directory holds something else than a layout.
     pub fn new(directory: &Path) -> Result<Self> {
-        let occupied = std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some());
-        if occupied && !directory.join(MARKER).exists() {
-            return Err(Error::new(
-                Kind::OutputExists,
-                "the directory holds something else than an OCI layout",
-            )
-            .at(directory.display())
-            .hint("name a new or empty directory, or a layout"));
-        }
-        if occupied {
-            check_marker(directory)?;
-        } else if directory.exists() && !directory.is_dir() {
-            return Err(Error::new(Kind::OutputExists, "not a directory").at(directory.display()));
-        }
+        check_directory(directory)?;
         Ok(LayoutSink { directory: directory.to_owned(), state: Mutex::default() })
     }
 
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lock, then makes a layout of the directory. Interrupted anywhere, the next run
+    /// goes on from what is there.
     fn prepare(&self) -> Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         if state.lock.is_some() {
             return Ok(());
         }
         let failed = |e: std::io::Error| Error::io("cannot create the layout", self.directory.display(), &e);
-        std::fs::create_dir_all(self.directory.join("blobs/sha256")).map_err(failed)?;
-        let marker = self.directory.join(MARKER);
-        if !marker.exists() {
-            write_whole(&self.directory, MARKER, MARKER_CONTENT.as_bytes())?;
-        }
-        let lock = File::open(&marker).map_err(failed)?;
+        std::fs::create_dir_all(&self.directory).map_err(failed)?;
+        let lock = File::open(&self.directory).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => state.lock = Some(lock),
+            Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
                 return Err(Error::new(Kind::Locked, "another run is writing this layout")
-                    .at(self.directory.display()));
+                    .at(self.directory.display())
+                    .hint("wait for it, then run the same command again"));
             }
             Err(std::fs::TryLockError::Error(e)) => return Err(failed(e)),
         }
+        check_directory(&self.directory)?;
+        if !self.directory.join(MARKER).exists() {
+            write_whole(&self.directory, MARKER, MARKER_CONTENT.as_bytes())?;
+        }
+        std::fs::create_dir_all(self.directory.join("blobs/sha256")).map_err(failed)?;
+        state.lock = Some(lock);
         Ok(())
     }
 
-    /// `index.json` as it stands: foreign entries are kept as they are.
+    /// `index.json` as it stands. Only its outline is required: entries of others are kept, not judged.
     fn index(&self) -> Result<Value> {
         let path = self.directory.join(INDEX);
         if !path.exists() {
             return Ok(json!({ "manifests": [], "mediaType": media::INDEX, "schemaVersion": 2 }));
         }
+        let wrong = || Error::new(Kind::LayoutInvalid, "not a valid OCI image index").at(path.display());
         let bytes = file::read_small(&path, "the layout's index", limits::LAYOUT_INDEX)?;
-        LayoutIndex::parse(&bytes).map_err(|e| e.at(path.display()))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Error::new(Kind::LayoutInvalid, "not JSON").at(path.display()).got(e))
+        let index: Value = serde_json::from_slice(&bytes).map_err(|e| wrong().got(e))?;
+        match index.get("manifests").and_then(Value::as_array) {
+            Some(_) => Ok(index),
+            None => Err(wrong().got("no list of manifests")),
+        }
+    }
+
+    /// What each name in `index.json` leads to.
+    fn names(&self) -> Result<HashMap<String, Digest>> {
+        let index = self.index()?;
+        let mut names = HashMap::new();
+        for entry in index.get("manifests").and_then(Value::as_array).into_iter().flatten() {
+            let digest = entry.get("digest").and_then(Value::as_str).and_then(|digest| digest.parse().ok());
+            let Some(digest) = digest else { continue };
+            for name in annotated_names(entry) {
+                match names.insert(name.to_owned(), digest) {
+                    Some(other) if other != digest => {
+                        return Err(Error::new(
+                            Kind::RefAmbiguous,
+                            "one name leads to two images in the layout",
+                        )
+                        .at(self.directory.display())
+                        .got(format_args!("{name}: {other} and {digest}")));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(names)
     }
 
     fn write_names(&self, pending: &BTreeMap<Name, Descriptor>) -> Result<()> {
@@ -203,18 +228,43 @@ impl LayoutSink {
         let entries = index.get_mut("manifests").and_then(Value::as_array_mut).ok_or_else(|| {
             Error::new(Kind::LayoutInvalid, "index.json names no manifests").at(self.directory.display())
         })?;
-        let taken: Vec<String> = pending.keys().map(Name::to_string).collect();
-        entries.retain(|entry| !taken.iter().any(|name| is_named(entry, name)));
+        let taken: HashSet<String> = pending.keys().map(Name::to_string).collect();
+        entries.retain(|entry| !annotated_names(entry).any(|name| taken.contains(name)));
         entries.extend(added.get("manifests").and_then(Value::as_array).into_iter().flatten().cloned());
-        sync_directory(&self.directory.join("blobs/sha256"))?;
+        file::sync_directory(&self.directory.join("blobs/sha256"))?;
         write_whole(&self.directory, INDEX, index.to_string().as_bytes())
     }
 }
 
-fn is_named(entry: &Value, name: &str) -> bool {
-    let annotation =
-        |key: &str| entry.get("annotations").and_then(|all| all.get(key)).and_then(Value::as_str);
-    [LayoutIndex::REF_NAME, LayoutIndex::CONTAINERD_NAME].iter().any(|key| annotation(key) == Some(name))
+/// The names that an entry of `index.json` goes by.
+fn annotated_names(entry: &Value) -> impl Iterator<Item = &str> {
+    let annotations = entry.get("annotations");
+    [LayoutIndex::REF_NAME, LayoutIndex::CONTAINERD_NAME]
+        .into_iter()
+        .filter_map(move |key| annotations?.get(key)?.as_str())
+}
+
+/// Whether the directory is absent, empty, a layout, or the beginning of one.
+fn check_directory(directory: &Path) -> Result<()> {
+    let occupied = |what: &str| {
+        Err(Error::new(Kind::OutputExists, what.to_owned())
+            .at(directory.display())
+            .hint("name a new or empty directory, or a layout"))
+    };
+    if directory.join(MARKER).exists() {
+        return check_marker(directory);
+    }
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => return occupied("not a directory"),
+        Err(e) => return Err(Error::io("cannot read the directory", directory.display(), &e)),
+    };
+    let ours = |name: &str| name == "blobs" || name.starts_with('.') && name.ends_with(".partial");
+    match entries.flatten().any(|entry| !ours(&entry.file_name().to_string_lossy())) {
+        true => occupied("the directory holds something else than an OCI layout"),
+        false => Ok(()),
+    }
 }
 
 #[async_trait]
@@ -239,29 +289,28 @@ impl Sink for LayoutSink {
     }
 
     async fn tagged(&self, name: &Name) -> Result<Option<Digest>> {
-        let full = name.to_string();
-        let path = self.directory.join(INDEX);
-        if !path.exists() {
-            return Ok(None);
+        let mut state = self.state();
+        if state.named.is_none() {
+            state.named = Some(self.names()?);
         }
-        let bytes = file::read_small(&path, "the layout's index", limits::LAYOUT_INDEX)?;
-        let LayoutIndex(entries) = LayoutIndex::parse(&bytes).map_err(|e| e.at(path.display()))?;
-        Ok(entries.iter().find(|entry| entry.names.contains(&full)).map(|entry| entry.descriptor.digest))
+        Ok(state.named.as_ref().and_then(|named| named.get(&name.to_string()).copied()))
     }
 
     async fn tag(&self, name: &Name, document: &Descriptor, _: Bytes) -> Result<()> {
-        let document = Descriptor { role: Role::Index, ..document.clone() };
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).pending.insert(name.clone(), document);
+        self.state().pending.insert(name.clone(), document.clone());
         Ok(())
     }
 
     async fn commit(&self) -> Result<()> {
-        let pending = std::mem::take(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).pending);
+        let pending = std::mem::take(&mut self.state().pending);
         if pending.is_empty() {
             return Ok(());
         }
         self.prepare()?;
-        tokio::task::block_in_place(|| self.write_names(&pending))
+        tokio::task::block_in_place(|| self.write_names(&pending))?;
+        // Read anew when it is asked for: what counts is what stands in the file.
+        self.state().named = None;
+        Ok(())
     }
 }
 
@@ -369,11 +418,5 @@ fn write_whole(directory: &Path, name: &str, content: &[u8]) -> Result<()> {
     let mut partial = Partial::create(directory.join(format!(".{name}.partial")))?;
     partial.write(content)?;
     partial.finish(&directory.join(name))?;
-    sync_directory(directory)
-}
-
-fn sync_directory(directory: &Path) -> Result<()> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|e| Error::io("cannot write", directory.display(), &e))
+    file::sync_directory(directory)
 }

@@ -30,6 +30,9 @@ pub const CHILDREN: usize = 10_000;
 /// Distinct blobs in one plan: what 16 MiB of sums can list.
 pub const BLOBS: usize = 110_000;
 
+/// Times that the documents of one plan may name content: bounds what planning keeps in memory.
+pub const EDGES: usize = 1_000_000;
+
 /// A release manifest (TOML).
 pub const RELEASE_MANIFEST: u64 = 1 << 20;
 

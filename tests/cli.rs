@@ -259,7 +259,7 @@ fn an_existing_output_is_kept_unless_replacing_was_asked_for() {
     scratch
         .sealift("export release.toml -o absent/b.tar --key release.key.pem --mirror registry.example.com=oci:images")
         .fails(1, "Io")
-        .says("absent/b.tar");
+        .says("absent");
 }
 
 #[test]

@@ -271,3 +271,13 @@ fn no_output_shows_a_private_key() {
     let seed = seed(&pem);
     assert!(!bundle.windows(32).any(|window| window == seed));
 }
+
+#[test]
+fn a_wrong_signature_in_the_name_of_a_trusted_key_is_refused_beside_a_right_one() {
+    let scratch = Scratch::with_small_release().exported();
+    let signature = format!("bundle.tar.{}.sig", scratch.key_id("release.pub.pem"));
+    scratch.write(&signature, [0; 64]);
+    scratch.sealift("verify bundle.tar --trust trust").fails(3, "SignatureUntrusted");
+    std::fs::remove_file(scratch.path(&signature)).unwrap();
+    scratch.sealift("verify bundle.tar --trust trust").ok();
+}

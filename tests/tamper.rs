@@ -395,7 +395,7 @@ fn last_two_blobs(parts: &Parts) -> (String, String) {
 }
 
 #[rustfmt::skip]
-const FORGED: [(&str, Forge, &str); 41] = [
+const FORGED: [(&str, Forge, &str); 43] = [
     // Content that is not asked for, or not there.
     ("a blob that nothing refers to",       |p, k| { p.0.push(Entry::blob("smuggled")); seal(p, k) },                             "BlobUnreferenced"),
     ("a blob that is listed and not there", |p, k| { p.0.push(Entry::blob("absent")); seal(p, k); p.0.pop(); },                   "Truncated"),
@@ -439,6 +439,8 @@ const FORGED: [(&str, Forge, &str); 41] = [
     ("white space",                         |p, k| with_statement_text(p, k, |s| format!("{s}\n")),                               "StatementInvalid"),
     ("another type",                        |p, k| with_statement(p, k, |s| s["type"] = json!("application/vnd.sealift.bundle.v2+json")), "StatementInvalid"),
     ("a base",                              |p, k| with_statement(p, k, |s| s["base"] = json!("2.0.0")),                          "StatementInvalid"),
+    ("an image without tags",               |p, k| with_statement(p, k, |s| s["images"][0]["tags"] = json!([])),                  "StatementInvalid"),
+    ("a first tag that is not the name's",  |p, k| with_statement(p, k, |s| s["images"][0]["tags"] = json!(["other"])),           "StatementInvalid"),
     ("another sum of bytes",                |p, k| with_statement(p, k, |s| s["payloadBytes"] = json!(1)),                        "StatementInvalid"),
     ("another platform",                    |p, k| with_statement(p, k, |s| s["images"][0]["platforms"][0]["platform"] = json!("linux/riscv64")), "StatementInvalid"),
     ("a tag that index.json does not have", |p, k| with_statement(p, k, |s| s["images"][0]["tags"][1] = json!("latest")),         "LayoutInvalid"),
@@ -473,10 +475,13 @@ type Edit = fn(&mut Value);
 
 /// Changes to a manifest, and what is said of it.
 #[rustfmt::skip]
-const DOCUMENTS: [(&str, Edit, &str); 12] = [
+const DOCUMENTS: [(&str, Edit, &str); 15] = [
     ("an index's key in a manifest",     |m| m["manifests"] = json!([]),                                     "DocumentAmbiguous"),
     ("a second spelling of layers",      |m| m["Layers"] = json!([]),                                        "DocumentAmbiguous"),
     ("schema 1's layers",                |m| m["fsLayers"] = json!([]),                                      "DocumentAmbiguous"),
+    ("layers in a long s",               |m| m["layerſ"] = json!([]),                                        "DocumentAmbiguous"),
+    ("two spellings in a descriptor",    |m| m["layers"][0]["Digest"] = json!(format!("sha256:{}", "0".repeat(64))), "DocumentAmbiguous"),
+    ("embedded data that is another's",  |m| m["config"]["data"] = json!("e30="),                            "DigestMismatch"),
     ("another media type of its own",    |m| m["mediaType"] = json!("application/vnd.oci.image.index.v1+json"), "MediaTypeMismatch"),
     ("schema version 3",                 |m| m["schemaVersion"] = json!(3),                                  "DocumentInvalid"),
     ("schema version 1",                 |m| m["schemaVersion"] = json!(1),                                  "DocumentUnsupported"),

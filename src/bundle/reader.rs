@@ -218,8 +218,8 @@ fn detached_signatures(path: &Path) -> Result<Vec<(KeyId, Signature)>> {
             name.as_bytes().strip_prefix(prefix.as_slice()).and_then(|rest| rest.strip_suffix(b".sig"));
         let id = middle.and_then(|hex| std::str::from_utf8(hex).ok()).and_then(KeyId::from_hex);
         let Some(id) = id else { continue };
-        if found.len() >= limits::SIGNATURES {
-            break;
+        if found.len() > limits::SIGNATURES {
+            break; // one too many is enough to refuse them
         }
         let place = entry.path();
         let bytes = file::read_small(&place, "a detached signature", limits::KEY_FILE)?;
@@ -325,6 +325,11 @@ fn check_layout_and_index(contents: &Contents, statement: &Statement) -> Result<
         let image = statement.images.get(number)?;
         Some(contents.blob(&image.digest)?.1.size)
     };
+    if let Some(image) = statement.images.iter().find(|image| image.tags.first() != Some(&image.source.tag)) {
+        return Err(Error::new(Kind::StatementInvalid, "an image's first tag is not that of its name")
+            .got(image.tags.first().map_or("no tag".to_owned(), ToString::to_string))
+            .expected(&image.source.tag));
+    }
     let index = encode_index(&statement.images, top)?;
     for (part, bytes) in [(Part::Layout, OCI_LAYOUT), (Part::Index, index.as_slice())] {
         let entry = contents.entries().iter().find(|entry| entry.part == part);

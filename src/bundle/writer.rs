@@ -14,8 +14,9 @@ use rustix::fs::{Mode, OFlags};
 use super::contents::{Contents, Entry, Part};
 use super::statement::{EntrySize, Statement};
 use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, SUMS_PATH, signature_path, sums, tar};
-use crate::content::{Reader, Sink};
+use crate::content::{Reader, Sink, file};
 use crate::error::{Error, Kind, Result};
+use crate::limits;
 use crate::oci::{Descriptor, Digest, LayoutIndex, Name, Role};
 use crate::plan::{Image, Plan};
 use crate::release::{PolicyRecord, Release};
@@ -127,6 +128,11 @@ impl Writer {
     ) -> Result<Self> {
         signatures.sort_by_key(|(id, _)| *id);
         signatures.dedup_by_key(|(id, _)| *id);
+        if signatures.len() > limits::SIGNATURES {
+            return Err(Error::new(Kind::Usage, "too many signatures")
+                .got(signatures.len())
+                .expected(format_args!("at most {}", limits::SIGNATURES)));
+        }
         check_target(target, replace)?;
         let mut partial = target.as_os_str().to_owned();
         partial.push(".partial");
@@ -200,8 +206,7 @@ impl Writer {
         self.file.sync_all().map_err(|e| self.failed(&e))?;
         self.rename()?;
         self.finished = true;
-        sync_directory(&self.target)
-            .map_err(|e| Error::io("cannot write the bundle's directory", self.target.display(), &e))?;
+        file::sync_directory(directory_of(&self.target))?;
         Ok(self.contents.total)
     }
 
@@ -283,6 +288,10 @@ pub fn check_target(target: &Path, replace: bool) -> Result<()> {
             .at(target.display())
             .hint("name a file: -o DIRECTORY/nexus-engine-2.1.0.tar"));
     }
+    let directory = directory_of(target);
+    if !directory.is_dir() {
+        return Err(Error::new(Kind::Io, "the output's directory does not exist").at(directory.display()));
+    }
     match std::fs::symlink_metadata(target) {
         Ok(facts) if facts.is_dir() => Err(Error::new(Kind::OutputExists, "the output is a directory")
             .at(target.display())
@@ -340,10 +349,9 @@ fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
     }
 }
 
-fn sync_directory(target: &Path) -> std::io::Result<()> {
-    let directory = match target.parent() {
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    File::open(directory)?.sync_all()
+    }
 }

@@ -209,7 +209,8 @@ pub struct ImportArgs {
     /// Where to: docker://host[:port][/prefix] or oci:DIR.
     #[arg(long, value_name = "DEST")]
     pub to: Destination,
-    /// Put repositories that begin with FROM at TO; the longest FROM wins; may be given several times.
+    /// Put repositories that begin with FROM at TO; may be given several times. A FROM with the
+    /// registry's name goes before one without, a longer one before a shorter one.
     #[arg(long, value_name = "FROM=TO")]
     pub map: Vec<Renaming>,
     /// Move tags that lead to other images already.

@@ -117,7 +117,14 @@ fn export_keys(args: &ExportArgs) -> Result<Vec<SigningKey>> {
         ));
     }
     let passphrases = Passphrases::new(args.passphrase_file.clone());
-    args.key.iter().map(|path| passphrases.open(path)).collect()
+    let mut keys: Vec<SigningKey> = Vec::new();
+    for path in &args.key {
+        let key = passphrases.open(path)?;
+        if keys.iter().all(|known| known.public() != key.public()) {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
 }
 
 fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {

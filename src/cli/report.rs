@@ -4,6 +4,7 @@
 //! before how; numbers with units; a failure says what, where, got, expected, then a hint.
 
 use std::io::Write;
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::json;
@@ -36,7 +37,9 @@ pub fn say(text: &str) {
 /// Reports a failure.
 pub fn failure(error: &Error) {
     if error.kind() == Kind::Interrupted {
-        return say("interrupted: nothing was left under a final name");
+        return say(
+            "interrupted: what was complete is kept, nothing is half done; the same command finishes the job",
+        );
     }
     say(&format!("error: {error}"));
     if let Some(hint) = error.advice() {
@@ -66,6 +69,11 @@ pub fn bytes(count: u64) -> String {
         unit = next;
     }
     format!("{value:.1} {unit}")
+}
+
+/// A path, safe to print.
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy()).into_owned()
 }
 
 /// `1 blob`, `2 blobs`.
@@ -210,29 +218,23 @@ fn planned_json(prepared: &Prepared, total: u64, verdicts: &[Verdict]) -> serde_
 fn share_rows(plan: &Plan) -> String {
     let mut rows = vec![["IMAGE", "UNIQUE", "SHARED"].map(str::to_owned).to_vec()];
     let shares = plan.shares();
-    rows.extend(
-        plan.images
-            .iter()
-            .zip(&shares)
-            .map(|(image, share)| vec![image.label(), bytes(share.own), bytes(share.shared)]),
-    );
+    rows.extend(plan.images.iter().zip(&shares).map(|(image, share)| {
+        vec![printable(&image.label()).into_owned(), bytes(share.own), bytes(share.shared)]
+    }));
     table(&rows)
 }
 
 fn verdict_line(verdict: &Verdict) -> String {
-    let grounds =
-        verdict.grounds.iter().map(|g| format!("{}: got {}, expected {}", g.place, g.got, g.expected));
+    let grounds = verdict
+        .grounds
+        .iter()
+        .map(|g| format!("{}: got {}, expected {}", printable(&g.place), g.got, g.expected));
     let grounds = grounds.collect::<Vec<_>>().join("; ");
     format!("{}\n", format!("rule {}: {} {grounds}", verdict.id, verdict.outcome).trim_end())
 }
 
 /// What `export` prints.
-pub fn exported(
-    prepared: &Prepared,
-    exported: &Exported,
-    output: &std::path::Path,
-    as_json: bool,
-) -> Result<()> {
+pub fn exported(prepared: &Prepared, exported: &Exported, output: &Path, as_json: bool) -> Result<()> {
     let release = &prepared.release;
     if as_json {
         return json_out(&json!({
@@ -249,7 +251,7 @@ pub fn exported(
     };
     out(&format!(
         "{}: {} {}, {}, {}, {} bytes; {signed}\n",
-        output.display(),
+        shown(output),
         release.name,
         release.version,
         count(prepared.plan.images.len(), "image"),
@@ -260,7 +262,7 @@ pub fn exported(
 
 /// What `verify` prints.
 pub fn verified(
-    path: &std::path::Path,
+    path: &Path,
     statement: &Statement,
     signers: Vec<SignerRecord>,
     length: u64,
@@ -283,11 +285,11 @@ pub fn verified(
             count(statement.entries.len(), "entry").replace("entrys", "entries")
         ),
     };
-    out(&format!("{}: {what}\n{}{}", path.display(), release_line(statement), signer_line(&signers)))
+    out(&format!("{}: {what}\n{}{}", shown(path), release_line(statement), signer_line(&signers)))
 }
 
 /// What `inspect` prints.
-pub fn inspected(inspection: &Inspection<'_>, path: &std::path::Path, as_json: bool) -> Result<()> {
+pub fn inspected(inspection: &Inspection<'_>, path: &Path, as_json: bool) -> Result<()> {
     if as_json {
         return json_out(inspection);
     }
@@ -306,7 +308,7 @@ pub fn inspected(inspection: &Inspection<'_>, path: &std::path::Path, as_json: b
         statement.entries.len().saturating_sub(2),
         inspection.bytes
     );
-    text += &format!("The signature was checked, the contents were not: sealift verify {}\n", path.display());
+    text += &format!("The signature was checked, the contents were not: sealift verify {}\n", shown(path));
     out(&text)
 }
 
@@ -362,8 +364,8 @@ pub fn new_key(key: &NewKey, as_json: bool) -> Result<()> {
     }
     out(&format!(
         "private key  {}   keep it secret, keep a copy in a safe\npublic key   {}   give it to those who import\nkey id       {}\n",
-        key.private.display(),
-        key.public.display(),
+        shown(&key.private),
+        shown(&key.public),
         key.id
     ))
 }

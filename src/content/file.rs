@@ -1,6 +1,6 @@
 //! Reading ranges of a file as a stream, without moving the file's position.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -65,6 +65,11 @@ pub fn ended() -> Error {
 /// Reads a whole small file, refusing one larger than `limit` bytes and anything that is not a
 /// regular file.
 pub fn read_small(path: &std::path::Path, what: &str, limit: u64) -> Result<Vec<u8>> {
+    read_with_facts(path, what, limit).map(|(bytes, _)| bytes)
+}
+
+/// The same, with the metadata of the very file that was read.
+pub fn read_with_facts(path: &std::path::Path, what: &str, limit: u64) -> Result<(Vec<u8>, Metadata)> {
     use rustix::fs::{Mode, OFlags};
     use std::io::Read;
     let shown = path.display();
@@ -75,7 +80,8 @@ pub fn read_small(path: &std::path::Path, what: &str, limit: u64) -> Result<Vec<
     // Not waiting: a pipe would otherwise hold up whoever opens it until somebody writes.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io(&e.into()))?);
-    if !file.metadata().map_err(|e| io(&e))?.is_file() {
+    let facts = file.metadata().map_err(|e| io(&e))?;
+    if !facts.is_file() {
         return Err(Error::new(Kind::Io, format!("cannot read {what}")).at(shown).got("not a regular file"));
     }
     let mut bytes = Vec::new();
@@ -85,5 +91,12 @@ pub fn read_small(path: &std::path::Path, what: &str, limit: u64) -> Result<Vec<
             .at(shown)
             .got(format_args!("more than {limit} bytes")));
     }
-    Ok(bytes)
+    Ok((bytes, facts))
+}
+
+/// Makes what happened to a directory's names last through a power cut.
+pub fn sync_directory(directory: &std::path::Path) -> Result<()> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|e| Error::io("cannot write", directory.display(), &e))
 }

@@ -7,11 +7,11 @@
 use std::fmt;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use oci_spec::image as spec;
 use serde::Deserialize;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
 
-use super::{Descriptor, Digest, MediaType, Name, Platform, Role, media};
+use super::{Descriptor, Digest, MediaType, Name, Platform, Role, media, strict};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 
@@ -48,22 +48,7 @@ impl Document {
     /// `DigestInvalid` or `LimitExceeded`, each naming the document.
     pub fn parse(descriptor: &Descriptor, bytes: Bytes) -> Result<Self> {
         let name = descriptor.digest;
-        let keys = Keys::of(&bytes).map_err(|e| invalid(e).at(name))?;
-        let children = match descriptor.role {
-            Role::Index => {
-                keys.forbid(&["config", "layers", "fsLayers", "history"], &["manifests"])?;
-                index_children(&bytes, descriptor)
-            }
-            Role::Manifest => {
-                keys.forbid(&["manifests", "fsLayers", "history"], &["config", "layers"])?;
-                manifest_children(&bytes, descriptor)
-            }
-            Role::Config | Role::Layer => {
-                Err(Error::new(Kind::DocumentUnsupported, "neither an index nor a manifest")
-                    .got(&descriptor.media_type))
-            }
-        }
-        .map_err(|e| e.at(name))?;
+        let children = children(descriptor, &bytes).map_err(|e| e.at(name))?;
         if children.len() > limits::CHILDREN {
             return Err(Error::new(Kind::LimitExceeded, "a document names too much content")
                 .at(name)
@@ -71,6 +56,23 @@ impl Document {
                 .expected(format_args!("at most {}", limits::CHILDREN)));
         }
         Ok(Document { descriptor: descriptor.clone(), bytes, children })
+    }
+}
+
+fn children(descriptor: &Descriptor, bytes: &[u8]) -> Result<Vec<Child>> {
+    match descriptor.role {
+        Role::Index => {
+            strict::check(bytes, &strict::INDEX)?;
+            index_children(bytes, descriptor)
+        }
+        Role::Manifest => {
+            strict::check(bytes, &strict::MANIFEST)?;
+            manifest_children(bytes, descriptor)
+        }
+        Role::Config | Role::Layer => {
+            Err(Error::new(Kind::DocumentUnsupported, "neither an index nor a manifest")
+                .got(&descriptor.media_type))
+        }
     }
 }
 
@@ -170,64 +172,27 @@ fn view(entry: &spec::Descriptor, media_type: MediaType) -> Result<Descriptor> {
     if entry.size() > i64::MAX as u64 {
         return Err(Error::new(Kind::DocumentInvalid, "an impossible size").at(digest).got(entry.size()));
     }
-    Ok(Descriptor { role: Role::Layer, media_type, digest, size: entry.size() })
+    let descriptor = Descriptor { role: Role::Layer, media_type, digest, size: entry.size() };
+    match entry.data() {
+        Some(data) => check_data(data, &descriptor).map(|()| descriptor),
+        None => Ok(descriptor),
+    }
+}
+
+/// descriptor.md, "Embedded Content": `data` is the content itself, so it must be just that.
+fn check_data(data: &str, descriptor: &Descriptor) -> Result<()> {
+    use base64::Engine;
+    let content = base64::engine::general_purpose::STANDARD.decode(data).unwrap_or_default();
+    if Digest::of(&content) == descriptor.digest && content.len() as u64 == descriptor.size {
+        return Ok(());
+    }
+    Err(Error::new(Kind::DigestMismatch, "a descriptor's embedded data is not the content that it describes")
+        .got(Digest::of(&content))
+        .expected(descriptor.digest))
 }
 
 fn invalid(error: impl fmt::Display) -> Error {
     Error::new(Kind::DocumentInvalid, "not a valid OCI document").got(error)
-}
-
-/// The top-level keys of a JSON object, in order, none of them twice.
-struct Keys(Vec<String>);
-
-impl Keys {
-    fn of(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes)
-    }
-
-    /// No key of another kind of document, and no key that a case-insensitive reader (Go's
-    /// encoding/json is one) would take for one that decides.
-    fn forbid(&self, others: &[&str], mine: &[&str]) -> Result<()> {
-        for key in &self.0 {
-            let other = others.iter().any(|other| key.eq_ignore_ascii_case(other));
-            let disguised = mine.iter().any(|own| key.eq_ignore_ascii_case(own) && key != own);
-            if other || disguised {
-                return Err(Error::new(
-                    Kind::DocumentAmbiguous,
-                    "a document that readers understand differently",
-                )
-                .got(format_args!("the key {key:?}"))
-                .hint("an honest build tool does not write this: find out where the image comes from"));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<'de> Deserialize<'de> for Keys {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Keys;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Keys, M::Error> {
-                let mut keys = Vec::new();
-                let mut seen = std::collections::HashSet::new();
-                while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
-                    if !seen.insert(key.clone()) {
-                        return Err(serde::de::Error::custom(format!("the key {key:?} stands twice")));
-                    }
-                    keys.push(key);
-                }
-                Ok(Keys(keys))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
 }
 
 /// What is read of an image config: the platform it was built for and when.
@@ -235,8 +200,8 @@ impl<'de> Deserialize<'de> for Keys {
 pub struct Config {
     /// The platform, where the config names a usable one.
     pub platform: Option<Platform>,
-    /// The creation time as written, RFC 3339.
-    pub created: Option<String>,
+    /// The creation time, where the config names one that RFC 3339 allows.
+    pub created: Option<Timestamp>,
 }
 
 impl Config {
@@ -251,11 +216,13 @@ impl Config {
             variant: Option<String>,
             created: Option<String>,
         }
+        strict::check(bytes, &strict::CONFIG)?;
         let view: View = serde_json::from_slice(bytes)
             .map_err(|e| Error::new(Kind::DocumentInvalid, "not a valid image config").got(e))?;
         Ok(Config {
             platform: Platform::new(&view.os, &view.architecture, view.variant.as_deref()),
-            created: view.created,
+            // Timestamps with a zone in brackets are a later standard's (RFC 9557).
+            created: view.created.filter(|text| !text.contains('[')).and_then(|text| text.parse().ok()),
         })
     }
 }
@@ -284,7 +251,7 @@ impl LayoutIndex {
         let wrong = |e: &dyn fmt::Display| {
             Error::new(Kind::LayoutInvalid, "index.json is not a valid OCI image index").got(e)
         };
-        Keys::of(bytes).map_err(|e| wrong(&e))?;
+        strict::check(bytes, &strict::INDEX).map_err(|e| wrong(&e.sentence()))?;
         let index: spec::ImageIndex = serde_json::from_slice(bytes).map_err(|e| wrong(&e))?;
         if index.schema_version() != 2 {
             return Err(wrong(&format_args!("schemaVersion {}", index.schema_version())));

@@ -7,6 +7,7 @@ mod digest;
 mod document;
 mod platform;
 mod reference;
+mod strict;
 
 pub use descriptor::{Descriptor, MediaType, Role, media};
 pub use digest::{Digest, Hasher};

@@ -112,8 +112,8 @@ pub struct Build {
     pub size: u64,
 }
 
-/// A part of an image that is not taken along.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An entry of an image's indexes that is not taken along.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Omitted {
     /// Its digest; `None` for a platform that the image does not have.
@@ -184,21 +184,26 @@ impl Plan {
 
     /// For each image, the bytes that only it needs, and the bytes that it shares with others.
     pub fn shares(&self) -> Vec<Share> {
-        let closures: Vec<_> = (0..self.images.len()).map(|image| self.closure([image])).collect();
+        let images = 0..self.images.len();
         let mut users = vec![0usize; self.nodes.len()];
-        for node in closures.iter().flatten() {
-            if let Some(count) = users.get_mut(*node) {
+        for node in images.clone().flat_map(|image| self.closure([image])) {
+            if let Some(count) = users.get_mut(node) {
                 *count += 1;
             }
         }
-        let share = |closure: &Vec<usize>| {
-            let mut share = Share::default();
-            for (node, users) in closure.iter().filter_map(|&n| Some((self.nodes.get(n)?, users.get(n)?))) {
-                *(if *users > 1 { &mut share.shared } else { &mut share.own }) += node.descriptor.size;
+        images.map(|image| self.share(&users, image)).collect()
+    }
+
+    fn share(&self, users: &[usize], image: usize) -> Share {
+        let mut share = Share::default();
+        for number in self.closure([image]) {
+            let size = self.nodes.get(number).map_or(0, |node| node.descriptor.size);
+            match users.get(number) {
+                Some(0 | 1) | None => share.own += size,
+                Some(_) => share.shared += size,
             }
-            share
-        };
-        closures.iter().map(share).collect()
+        }
+        share
     }
 }
 

@@ -1,7 +1,9 @@
-//! From wants to a plan: reads indexes, manifests and image configs, and no layer.
+//! From wants to a plan: reads indexes, manifests and image configs, and no layer. Each document is
+//! read once, however many images and platforms share it.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -15,7 +17,7 @@ use crate::oci::{Child, Config, Descriptor, Digest, Document, Platform, Role};
 /// The source of each want, in the same order.
 pub type Sources = Vec<Arc<dyn Source>>;
 
-/// Requests under way at once while documents are read.
+/// Images, and documents of one image, that are read at once.
 const READS: usize = 8;
 
 /// Reads the documents of all wants and decides what belongs to them.
@@ -24,9 +26,14 @@ const READS: usize = 8;
 /// The sources' own; `PinMismatch`, `PlatformMissing`, `PlatformMismatch`, and what
 /// [`Document::parse`] refuses. Nothing is decided where one image fails.
 pub async fn resolve(wants: &[Want], sources: &Sources) -> Result<Plan> {
+    let shelf = Shelf::default();
     let mut assembly = Assembly::default();
-    let walks = wants.iter().zip(sources).map(|(want, source)| async move {
-        walk(want, source.as_ref()).await.map_err(|e| e.at(&want.source).side(Side::Source))
+    let walks = wants.iter().zip(sources).map(|(want, source)| {
+        let shelf = &shelf;
+        async move {
+            let walk = walk(want, source.as_ref(), shelf).await;
+            walk.map_err(|e| e.at(&want.source).side(Side::Source))
+        }
     });
     // Ordered: the plan does not depend on which answer came first.
     let mut trees = stream::iter(walks).buffered(READS);
@@ -37,11 +44,85 @@ pub async fn resolve(wants: &[Want], sources: &Sources) -> Result<Plan> {
     assembly.finish()
 }
 
+/// What was learned from a document; its bytes are not kept.
+enum Facts {
+    Index(Vec<Child>),
+    Manifest {
+        /// Config first, then layers.
+        children: Vec<Descriptor>,
+        config: Config,
+        /// Bytes of manifest, config and layers, each counted once.
+        size: u64,
+    },
+}
+
+/// The documents read so far.
+#[derive(Default)]
+struct Shelf {
+    known: Mutex<HashMap<Digest, Arc<Facts>>>,
+    children: AtomicUsize,
+}
+
+impl Shelf {
+    fn get(&self, digest: &Digest) -> Option<Arc<Facts>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    fn keep(&self, digest: Digest, facts: Facts) -> Result<Arc<Facts>> {
+        let count = match &facts {
+            Facts::Index(children) => children.len(),
+            Facts::Manifest { children, .. } => children.len(),
+        };
+        // A hostile source could go on for ever, each document honest by itself.
+        if self.children.fetch_add(count + 1, Ordering::Relaxed) > limits::EDGES {
+            return Err(too_much());
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(known.entry(digest).or_insert_with(|| Arc::new(facts)).clone())
+    }
+
+    async fn read(&self, descriptor: &Descriptor, source: &dyn Source) -> Result<Arc<Facts>> {
+        if let Some(facts) = self.get(&descriptor.digest) {
+            return Ok(facts);
+        }
+        if descriptor.size > limits::DOCUMENT {
+            return Err(Error::new(Kind::LimitExceeded, "a document is too large for any registry")
+                .at(descriptor.digest)
+                .got(format_args!("{} bytes", descriptor.size))
+                .expected(format_args!("at most {} bytes", limits::DOCUMENT)));
+        }
+        let bytes = source.fetch(descriptor).await?.into_bytes().await?;
+        self.learn(Document::parse(descriptor, bytes)?, source).await
+    }
+
+    async fn learn(&self, document: Document, source: &dyn Source) -> Result<Arc<Facts>> {
+        let Document { descriptor, children, .. } = document;
+        if descriptor.role == Role::Index {
+            return self.keep(descriptor.digest, Facts::Index(children));
+        }
+        let children: Vec<_> = children.into_iter().map(|child| child.descriptor).collect();
+        let config = match children.first() {
+            Some(config) if config.media_type.is_image_config() => read_config(config, source).await?,
+            _ => Config::default(),
+        };
+        let size = descriptor.size.saturating_add(distinct_bytes(&children));
+        self.keep(descriptor.digest, Facts::Manifest { children, config, size })
+    }
+
+    /// Reads several documents side by side; the answers come in the order of the questions.
+    async fn read_all(&self, children: &[Child], source: &dyn Source) -> Result<Vec<Arc<Facts>>> {
+        let reads = children.iter().map(|child| self.read(&child.descriptor, source));
+        stream::iter(reads).buffered(READS).try_collect().await
+    }
+}
+
 /// One image's documents, in breadth-first order.
 struct Tree {
     image: Image,
     documents: Vec<Kept>,
     created: Option<Timestamp>,
+    listed: HashSet<Digest>,
+    left_out: HashSet<Omitted>,
 }
 
 /// A document and those of its children that are taken along.
@@ -50,136 +131,132 @@ struct Kept {
     children: Vec<Descriptor>,
 }
 
-async fn walk(want: &Want, source: &dyn Source) -> Result<Tree> {
-    let top = top_document(want, source).await?;
-    let mut tree = Tree {
-        image: Image {
-            digest: top.descriptor.digest,
-            media_type: top.descriptor.media_type.to_string(),
-            name: want.image.clone(),
-            omitted: Vec::new(),
-            platforms: Vec::new(),
-            referrers: Vec::new(),
-            source: want.source.clone(),
-            tags: want.tags.clone(),
-            variant: want.variant.clone(),
-        },
-        documents: Vec::new(),
-        created: None,
-    };
-    let mut level = vec![(top, None)];
-    let mut depth = 0;
-    let mut seen = HashSet::new();
+async fn walk(want: &Want, source: &dyn Source, shelf: &Shelf) -> Result<Tree> {
+    let top = top_document(want, source, shelf).await?;
+    let mut tree = Tree::new(want, &top);
     let mut available = Vec::new();
-    while !level.is_empty() {
-        if depth > limits::INDEX_DEPTH {
-            return Err(Error::new(Kind::LimitExceeded, "indexes are nested too deeply")
-                .expected(format_args!("at most {} levels", limits::INDEX_DEPTH)));
+    let mut seen = HashSet::new();
+    let mut level = vec![Child { descriptor: top, platform: None, attests: None }];
+    for depth in 0.. {
+        if level.is_empty() {
+            break;
         }
-        depth += 1;
+        let facts = shelf.read_all(&level, source).await?;
         let mut below = Vec::new();
-        for (document, platform) in level {
-            match document.descriptor.role {
-                Role::Index => {
-                    let kept = tree.select(&document, &want.selection, &mut available);
-                    // One manifest may serve several platforms: it is read, and listed, for each.
+        for (child, facts) in level.iter().zip(&facts) {
+            match facts.as_ref() {
+                Facts::Index(_) if depth >= limits::INDEX_DEPTH => {
+                    return Err(Error::new(Kind::LimitExceeded, "indexes are nested too deeply")
+                        .expected(format_args!("at most {} levels", limits::INDEX_DEPTH)));
+                }
+                Facts::Index(children) => {
+                    available.extend(children.iter().filter_map(|child| child.platform.clone()));
+                    let kept = tree.select(&child.descriptor, children, &want.selection);
+                    // One manifest may serve several platforms: it is listed for each.
                     let new = |child: &Child| seen.insert((child.descriptor.digest, child.platform.clone()));
                     below.extend(kept.into_iter().filter(new));
                 }
-                _ => tree.add_manifest(document, platform, source).await?,
+                Facts::Manifest { children, config, size } => {
+                    tree.add_manifest(child, children, config, *size)?
+                }
             }
         }
-        level = read_all(below, source).await?;
+        level = below;
     }
+    available.retain(|platform| !platform.is_unknown());
     tree.check_platforms(&want.selection, &available)?;
     Ok(tree)
 }
 
-async fn top_document(want: &Want, source: &dyn Source) -> Result<Document> {
-    match &want.target {
-        Target::Known(descriptor) => read(descriptor, source).await,
-        Target::Tagged { pin } => {
-            let (descriptor, bytes) = source.resolve(&want.source).await?;
-            match pin {
-                Some(pin) if *pin != descriptor.digest => {
-                    Err(Error::new(Kind::PinMismatch, "the tag no longer leads to the pinned digest")
-                        .got(descriptor.digest)
-                        .expected(pin)
-                        .hint("find out who moved the tag; pin the new digest only if that was meant"))
-                }
-                _ => Document::parse(&descriptor, bytes),
+async fn top_document(want: &Want, source: &dyn Source, shelf: &Shelf) -> Result<Descriptor> {
+    let pin = match &want.target {
+        Target::Known(descriptor) => return Ok(descriptor.clone()),
+        Target::Tagged { pin } => pin,
+    };
+    let (descriptor, bytes) = source.resolve(&want.source).await?;
+    match pin {
+        Some(pin) if *pin != descriptor.digest => {
+            Err(Error::new(Kind::PinMismatch, "the tag no longer leads to the pinned digest")
+                .got(descriptor.digest)
+                .expected(pin)
+                .hint("find out who moved the tag; pin the new digest only if that was meant"))
+        }
+        _ => {
+            // The bytes are at hand: no need to ask for them again.
+            if shelf.get(&descriptor.digest).is_none() {
+                shelf.learn(Document::parse(&descriptor, bytes)?, source).await?;
             }
+            Ok(descriptor)
         }
     }
-}
-
-async fn read(descriptor: &Descriptor, source: &dyn Source) -> Result<Document> {
-    if descriptor.size > limits::DOCUMENT {
-        return Err(Error::new(Kind::LimitExceeded, "a document is too large for any registry")
-            .at(descriptor.digest)
-            .got(format_args!("{} bytes", descriptor.size))
-            .expected(format_args!("at most {} bytes", limits::DOCUMENT)));
-    }
-    Document::parse(descriptor, source.fetch(descriptor).await?.into_bytes().await?)
-}
-
-async fn read_all(children: Vec<Child>, source: &dyn Source) -> Result<Vec<(Document, Option<Platform>)>> {
-    let reads = children
-        .into_iter()
-        .map(|child| async move { Ok((read(&child.descriptor, source).await?, child.platform)) });
-    stream::iter(reads).buffered(READS).try_collect().await
 }
 
 impl Tree {
-    /// Decides which children of an index are taken along.
-    fn select(
-        &mut self,
-        index: &Document,
-        selection: &Selection,
-        available: &mut Vec<Platform>,
-    ) -> Vec<Child> {
-        let platforms = index.children.iter().filter_map(|child| child.platform.clone());
-        available.extend(platforms.filter(|platform| !platform.is_unknown()));
-        let choice = Choice::of(index, selection);
-        let (kept, left): (Vec<Child>, Vec<Child>) =
-            index.children.iter().cloned().partition(|child| choice.keeps(child));
-        for child in left {
-            let omitted = choice.omitted(&child);
-            if !self.image.omitted.contains(&omitted) {
-                self.image.omitted.push(omitted);
-            }
+    fn new(want: &Want, top: &Descriptor) -> Self {
+        Tree {
+            image: Image {
+                digest: top.digest,
+                media_type: top.media_type.to_string(),
+                name: want.image.clone(),
+                omitted: Vec::new(),
+                platforms: Vec::new(),
+                referrers: Vec::new(),
+                source: want.source.clone(),
+                tags: want.tags.clone(),
+                variant: want.variant.clone(),
+            },
+            documents: Vec::new(),
+            created: None,
+            listed: HashSet::new(),
+            left_out: HashSet::new(),
         }
+    }
+
+    fn omit(&mut self, omitted: Omitted) {
+        if self.left_out.insert(omitted.clone()) {
+            self.image.omitted.push(omitted);
+        }
+    }
+
+    /// Decides which children of an index are taken along.
+    fn select(&mut self, index: &Descriptor, children: &[Child], selection: &Selection) -> Vec<Child> {
+        let choice = Choice::of(children, selection);
+        let (kept, left): (Vec<&Child>, Vec<&Child>) = children.iter().partition(|child| choice.keeps(child));
+        for child in left {
+            self.omit(choice.omitted(child));
+        }
+        let kept: Vec<Child> = kept.into_iter().cloned().collect();
         self.documents.push(Kept {
-            descriptor: index.descriptor.clone(),
+            descriptor: index.clone(),
             children: kept.iter().map(|child| child.descriptor.clone()).collect(),
         });
         kept
     }
 
-    async fn add_manifest(
+    fn add_manifest(
         &mut self,
-        manifest: Document,
-        platform: Option<Platform>,
-        source: &dyn Source,
+        child: &Child,
+        children: &[Descriptor],
+        config: &Config,
+        size: u64,
     ) -> Result<()> {
-        let children: Vec<_> = manifest.children.into_iter().map(|child| child.descriptor).collect();
-        let config = match children.first() {
-            Some(config) if config.media_type.is_image_config() => read_config(config, source).await?,
-            _ => Config::default(),
-        };
-        self.created = self.created.max(config.created.and_then(|created| created.parse().ok()));
-        let platform = agreed(platform, config.platform).map_err(|e| e.at(manifest.descriptor.digest))?;
+        let digest = child.descriptor.digest;
+        self.created = self.created.max(config.created);
+        let platform = agreed(child.platform.clone(), config.platform.clone()).map_err(|e| e.at(digest))?;
         if let Some(platform) = platform.filter(|platform| !platform.is_unknown()) {
-            let size = manifest.descriptor.size + distinct_bytes(&children);
-            self.image.platforms.push(Build { digest: manifest.descriptor.digest, platform, size });
+            self.image.platforms.push(Build { digest, platform, size });
         }
-        self.documents.push(Kept { descriptor: manifest.descriptor, children });
+        if self.listed.insert(digest) {
+            self.documents.push(Kept { descriptor: child.descriptor.clone(), children: children.to_vec() });
+        }
         Ok(())
     }
 
     /// Every required platform must be there; an optional one that is not is recorded.
     fn check_platforms(&mut self, selection: &Selection, available: &[Platform]) -> Result<()> {
-        self.image.omitted.extend(selection.without.iter().filter(|o| o.digest.is_none()).cloned());
+        for absent in selection.without.iter().filter(|omitted| omitted.digest.is_none()) {
+            self.omit(absent.clone());
+        }
         let Some(only) = &selection.only else { return Ok(()) };
         // An artifact (a chart, say) has no platform and serves all of them.
         if available.is_empty() && self.image.platforms.is_empty() {
@@ -200,57 +277,62 @@ impl Tree {
         let absent: Vec<_> = only.optional.iter().filter(lacks).cloned().collect();
         for platform in absent {
             let reason = "optional platform, not in the image".to_owned();
-            let omitted = Omitted { digest: None, platform: Some(platform), reason };
-            if !self.image.omitted.contains(&omitted) {
-                self.image.omitted.push(omitted);
-            }
+            self.omit(Omitted { digest: None, platform: Some(platform), reason });
         }
         Ok(())
     }
 }
 
-/// What is kept of one index.
+/// What is kept of one index. Decided entry by entry: one manifest may be listed for a platform that
+/// is wanted and for one that is not.
 struct Choice<'a> {
-    selection: &'a Selection,
-    kept: HashSet<Digest>,
+    only: Option<&'a Only>,
+    before: HashMap<(Digest, Option<&'a Platform>), &'a Omitted>,
+    /// Manifests that are kept for their own sake.
+    subjects: HashSet<Digest>,
 }
 
 impl<'a> Choice<'a> {
-    fn of(index: &Document, selection: &'a Selection) -> Self {
-        let wanted = |child: &&Child| match (&child.platform, &selection.only) {
-            _ if omitted_before(selection, child).is_some() => false,
+    fn of(children: &[Child], selection: &'a Selection) -> Self {
+        let earlier = selection.without.iter();
+        let earlier = earlier.filter_map(|o| Some(((o.digest?, o.platform.as_ref()), o)));
+        let mut choice =
+            Choice { only: selection.only.as_ref(), before: earlier.collect(), subjects: HashSet::new() };
+        choice.subjects = children
+            .iter()
+            .filter(|child| choice.wants(child))
+            .map(|child| child.descriptor.digest)
+            .collect();
+        choice
+    }
+
+    fn left_out_before(&self, child: &Child) -> Option<&'a Omitted> {
+        self.before.get(&(child.descriptor.digest, child.platform.as_ref())).copied()
+    }
+
+    fn wants(&self, child: &Child) -> bool {
+        match (&child.platform, self.only) {
+            _ if self.left_out_before(child).is_some() => false,
+            (_, None) => true,
             (Some(platform), Some(only)) if !platform.is_unknown() => only.names(platform),
             (_, Some(_)) => child.attests.is_none(),
-            (_, None) => true,
-        };
-        let mut kept: HashSet<Digest> =
-            index.children.iter().filter(wanted).map(|child| child.descriptor.digest).collect();
-        // Attestations go along with the platform they describe.
-        for child in &index.children {
-            let follows = child.attests.is_some_and(|subject| kept.contains(&subject));
-            if follows && omitted_before(selection, child).is_none() {
-                kept.insert(child.descriptor.digest);
-            }
         }
-        Choice { selection, kept }
     }
 
     fn keeps(&self, child: &Child) -> bool {
-        self.kept.contains(&child.descriptor.digest)
+        // Attestations go along with the platform they describe.
+        let follows = child.attests.is_some_and(|subject| self.subjects.contains(&subject));
+        self.wants(child) || follows && self.left_out_before(child).is_none()
     }
 
     fn omitted(&self, child: &Child) -> Omitted {
-        let reason = match omitted_before(self.selection, child) {
+        let reason = match self.left_out_before(child) {
             Some(earlier) => earlier.reason.clone(),
             None if child.attests.is_some() => "describes a platform that is not asked for".to_owned(),
             None => "platform not asked for".to_owned(),
         };
         Omitted { digest: Some(child.descriptor.digest), platform: child.platform.clone(), reason }
     }
-}
-
-fn omitted_before<'a>(selection: &'a Selection, child: &Child) -> Option<&'a Omitted> {
-    selection.without.iter().find(|omitted| omitted.digest == Some(child.descriptor.digest))
 }
 
 impl Only {
@@ -286,7 +368,7 @@ fn agreed(index: Option<Platform>, config: Option<Platform>) -> Result<Option<Pl
 
 fn distinct_bytes(descriptors: &[Descriptor]) -> u64 {
     let mut seen = HashSet::new();
-    descriptors.iter().filter(|d| seen.insert(d.digest)).map(|d| d.size).sum()
+    descriptors.iter().filter(|d| seen.insert(d.digest)).fold(0, |sum, d| sum.saturating_add(d.size))
 }
 
 /// Trees put together: each digest once.
@@ -307,12 +389,14 @@ impl Assembly {
             if position == 0 {
                 self.roots.push(node);
             }
+            let complete = self.nodes.get(node).is_some_and(|node| !node.children.is_empty());
+            if complete && document.descriptor.role == Role::Manifest {
+                continue;
+            }
             let children = document.children.iter().map(|child| self.node(child, origin));
-            let mut children = children.collect::<Result<Vec<_>>>()?;
-            // Two images may keep different parts of one index: the union is carried.
+            let children = children.collect::<Result<Vec<_>>>()?;
             if let Some(node) = self.nodes.get_mut(node) {
-                children.retain(|child| !node.children.contains(child));
-                node.children.append(&mut children);
+                node.adopt(children);
             }
         }
         self.created = self.created.max(tree.created);
@@ -328,9 +412,7 @@ impl Assembly {
             return Ok(known);
         }
         if self.nodes.len() >= limits::BLOBS {
-            return Err(Error::new(Kind::LimitExceeded, "too much content for one bundle")
-                .expected(format_args!("at most {} blobs", limits::BLOBS))
-                .hint("cut several bundles"));
+            return Err(too_much());
         }
         let number = self.nodes.len();
         self.known.insert(descriptor.digest, number);
@@ -339,6 +421,11 @@ impl Assembly {
     }
 
     fn finish(mut self) -> Result<Plan> {
+        // Whoever adds sizes up later need not look for an overflow.
+        let total = self.nodes.iter().try_fold(0u64, |sum, node| sum.checked_add(node.descriptor.size));
+        if total.is_none_or(|total| total > i64::MAX as u64) {
+            return Err(too_much());
+        }
         self.rank();
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
         order.sort_by_key(|&number| match self.nodes.get(number) {
@@ -388,6 +475,23 @@ impl Assembly {
     }
 }
 
+impl Node {
+    /// Two images may keep different parts of one index: the union is carried.
+    fn adopt(&mut self, children: Vec<usize>) {
+        if self.children == children {
+            return;
+        }
+        let mut known: HashSet<usize> = self.children.iter().copied().collect();
+        self.children.extend(children.into_iter().filter(|child| known.insert(*child)));
+    }
+}
+
+fn too_much() -> Error {
+    Error::new(Kind::LimitExceeded, "too much content for one bundle")
+        .expected(format_args!("at most {} blobs, named at most {} times", limits::BLOBS, limits::EDGES))
+        .hint("cut several bundles")
+}
+
 /// One digest must be described alike wherever it is named.
 fn agree(known: &Descriptor, other: &Descriptor) -> Result<()> {
     if known.size != other.size {
@@ -399,6 +503,12 @@ fn agree(known: &Descriptor, other: &Descriptor) -> Result<()> {
     if known.role.is_document() != other.role.is_document() {
         return Err(Error::new(Kind::DocumentAmbiguous, "one digest is named as a document and as a blob")
             .at(known.digest));
+    }
+    if known.role.is_document() && known.media_type != other.media_type {
+        return Err(Error::new(Kind::MediaTypeMismatch, "one document is given two media types")
+            .at(known.digest)
+            .got(&other.media_type)
+            .expected(&known.media_type));
     }
     Ok(())
 }

@@ -243,7 +243,11 @@ impl Transfer {
                 running.spawn(async move { carrier.group(group).await });
             }
             let Some(ended) = running.join_next().await else { return Ok(()) };
-            match ended.unwrap_or_else(|_| Err(file::ended())) {
+            let ended = ended.unwrap_or_else(|e| match e.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(file::ended()),
+            });
+            match ended {
                 Ok(more) => done.add(more),
                 Err(error) => {
                     // Nothing may still be writing when the failure is reported.

@@ -84,17 +84,21 @@ impl Keyring {
                 .expected("a signature by a key of the trust store")
                 .hint("have the release team sign it; a detached signature goes beside it as BUNDLE.<key-id>.sig"));
         }
-        let signed = |key: &PublicKey| signatures.iter().any(|(_, s)| key.verifies(text, s));
-        let (signers, others): (Vec<_>, Vec<_>) = self.keys.iter().partition(|(key, _)| signed(key));
-        for (key, name) in &others {
-            if let Some((_, signature)) = signatures.iter().find(|(id, _)| *id == key.id()) {
+        let mut signers = Vec::new();
+        for (key, name) in &self.keys {
+            let id = key.id();
+            let wrong = signatures.iter().find(|(named, s)| *named == id && !key.verifies(text, s));
+            if let Some((_, signature)) = wrong {
                 return Err(wrong_signature(key, name, text, signature));
             }
+            if signatures.iter().any(|(_, s)| key.verifies(text, s)) {
+                signers.push(Signer { id, name: name.clone() });
+            }
         }
-        if signers.is_empty() {
-            return Err(self.untrusted(signatures));
+        match signers.is_empty() {
+            true => Err(self.untrusted(signatures)),
+            false => Ok(Signers(signers)),
         }
-        Ok(Signers(signers.iter().map(|(key, name)| Signer { id: key.id(), name: name.clone() }).collect()))
     }
 
     fn untrusted(&self, signatures: &[(KeyId, Signature)]) -> Error {
@@ -155,9 +159,8 @@ fn refuse_writable(facts: &std::fs::Metadata, place: &str) -> Result<()> {
 fn load_key(path: &Path) -> Result<PublicKey> {
     let place = path.display().to_string();
     // The path itself may be a link (a mounted secret is); what it leads to must not be writable.
-    let facts = std::fs::metadata(path).map_err(|e| store("cannot read a key").at(&place).got(e))?;
+    let (bytes, facts) = file::read_with_facts(path, "a key of the trust store", limits::KEY_FILE)?;
     refuse_writable(&facts, &place)?;
-    let bytes = file::read_small(path, "a key of the trust store", limits::KEY_FILE)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| store("not a PEM file").at(&place))?;
     PublicKey::from_pem(text).map_err(|e| match e.kind() {
         Kind::KeyWeak => e.at(&place),

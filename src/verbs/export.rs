@@ -66,6 +66,7 @@ impl Export {
     /// Reads the manifest and the documents of all its images.
     pub async fn prepare(self, client: &registry::Client) -> Result<Prepared> {
         let mut manifest = Manifest::load(&self.manifest)?;
+        places::check_mirrors(&self.mirrors, &manifest.images)?;
         manifest.narrow(&self.narrow)?;
         let sources = places::sources(&manifest.images, &self.mirrors, client)?;
         let wants: Vec<_> = manifest.images.iter().map(|variant| variant.want.clone()).collect();

@@ -97,15 +97,17 @@ pub struct ImportedName {
 pub async fn import(order: &Import, client: &registry::Client, watch: Arc<dyn Watch>) -> Result<Receipt> {
     let bundle = verify::whole(&order.bundle, &order.trust, watch.clone()).await?;
 
+    let names = bundle.statement().images.iter().map(|image| &image.source);
+    places::check_renamings(&order.renamings, names)?;
     let wants = order.narrow.apply(bundle.wants())?;
     let sources = vec![bundle.source(); wants.len()];
     let plan = Arc::new(resolve(&wants, &sources).await?);
 
+    let places = places::places(&plan, &order.destination, &order.renamings, client)?;
     if let Destination::Registry(registry, _) = &order.destination {
         // A web server that is no registry answers 404 to everything, which must not look like "empty".
         client.ping(registry).await.map_err(|e| e.side(Side::Destination))?;
     }
-    let places = places::places(&plan, &order.destination, &order.renamings, client)?;
     let todo = survey(&plan, &places, order.jobs).await?;
     if !order.overwrite_tags {
         refuse_conflicts(&plan, &todo)?;

@@ -9,6 +9,7 @@ use crate::content::file;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::trust::{KeyId, Passphrase, PublicKey, SigningKey};
+use zeroize::Zeroizing;
 
 /// A key pair that was written.
 pub struct NewKey {
@@ -70,12 +71,11 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 /// # Errors
 /// `KeyPerms` where others may read the file.
 pub fn open(path: &Path, passphrase: impl FnOnce() -> Result<Passphrase>) -> Result<SigningKey> {
-    let text = read(path)?;
+    let (text, mode) = read(path)?;
     if !is_private(&text) {
         // Whatever it is, its mode does not matter.
         return SigningKey::from_pem(&text, passphrase).map_err(|e| e.at(path.display()));
     }
-    let mode = std::fs::metadata(path).map(|facts| facts.permissions().mode() & 0o777).unwrap_or_default();
     if mode & 0o077 != 0 {
         return Err(Error::new(Kind::KeyPerms, "others may read the private key")
             .at(path.display())
@@ -91,7 +91,7 @@ pub fn show(
     path: &Path,
     passphrase: impl FnOnce() -> Result<Passphrase>,
 ) -> Result<(PublicKey, &'static str)> {
-    let text = read(path)?;
+    let (text, _) = read(path)?;
     if !text.contains("-----BEGIN ") {
         return Err(Error::new(Kind::KeyFormat, "not a PEM file")
             .at(path.display())
@@ -108,9 +108,11 @@ fn is_private(text: &str) -> bool {
     text.contains("PRIVATE KEY-----")
 }
 
-fn read(path: &Path) -> Result<zeroize::Zeroizing<String>> {
-    let bytes = zeroize::Zeroizing::new(file::read_small(path, "the key", limits::KEY_FILE)?);
-    std::str::from_utf8(&bytes)
-        .map(|text| zeroize::Zeroizing::new(text.to_owned()))
-        .map_err(|_| Error::new(Kind::KeyFormat, "not a PEM file").at(path.display()))
+/// A key file's text, and the permission bits of the very file that was read.
+fn read(path: &Path) -> Result<(Zeroizing<String>, u32)> {
+    let (bytes, facts) = file::read_with_facts(path, "the key", limits::KEY_FILE)?;
+    let bytes = Zeroizing::new(bytes);
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Error::new(Kind::KeyFormat, "not a PEM file").at(path.display()))?;
+    Ok((Zeroizing::new(text.to_owned()), facts.permissions().mode() & 0o777))
 }

@@ -201,41 +201,78 @@ impl FromStr for Renaming {
 
 /// The name that an image gets at the destination.
 pub fn renamed(name: &Name, destination: &Destination, renamings: &[Renaming]) -> Result<Name> {
-    let full = format!("{}/{}", name.registry, name.repository);
-    let short = name.repository.as_str();
-    // The longest FROM wins; one that names the registry too is more particular than one that does not.
-    let by_full = renamings.iter().filter_map(|r| Some((r, below(&full, &r.from)?)));
-    let by_short = renamings.iter().filter_map(|r| Some((r, below(short, &r.from)?)));
-    let longest = |(renaming, _): &(&Renaming, &str)| renaming.from.len();
-    let path = match by_full.max_by_key(longest).or_else(|| by_short.max_by_key(longest)) {
-        Some((renaming, rest)) => format!("{}{rest}", renaming.to),
-        None => short.to_owned(),
+    let (registry, path) = match fitting(name, renamings) {
+        Some((renaming, rest)) => renaming.apply(name, rest, destination)?,
+        None => (name.registry.clone(), name.repository.to_string()),
     };
-    let path = path.trim_start_matches('/');
-    let invalid = |e: Error| e.at(name).hint("check the --map rules");
-    match destination {
-        Destination::Registry(registry, prefix) => {
-            let path = match prefix {
-                Some(prefix) => format!("{prefix}/{path}"),
-                None => path.to_owned(),
-            };
-            let repository = path.parse().map_err(invalid)?;
-            Ok(Name { registry: registry.clone(), repository, tag: name.tag.clone() })
+    let (registry, path) = match destination {
+        Destination::Registry(registry, Some(prefix)) => (registry.clone(), format!("{prefix}/{path}")),
+        Destination::Registry(registry, None) => (registry.clone(), path),
+        // A layout keeps full names.
+        Destination::Layout(_) => (registry, path),
+    };
+    let repository = path.parse().map_err(|e: Error| e.at(name).hint("check the --map rules"))?;
+    Ok(Name { registry, repository, tag: name.tag.clone() })
+}
+
+/// The renaming that applies: one whose FROM names the registry goes before one without, a longer
+/// FROM before a shorter one. And what follows FROM in the name.
+fn fitting<'a>(name: &'a Name, renamings: &'a [Renaming]) -> Option<(&'a Renaming, String)> {
+    let full = format!("{}/{}", name.registry, name.repository);
+    let fits = |path: &str| {
+        let rest = |renaming: &'a Renaming| Some((renaming, below(path, &renaming.from)?.to_owned()));
+        renamings.iter().filter_map(rest).max_by_key(|(renaming, _)| renaming.from.len())
+    };
+    fits(&full).or_else(|| fits(name.repository.as_str()))
+}
+
+impl Renaming {
+    /// The new registry and path. In a layout a TO that begins with a host replaces the host as well.
+    fn apply(&self, name: &Name, rest: String, destination: &Destination) -> Result<(Registry, String)> {
+        let path = format!("{}{rest}", self.to);
+        let path = path.trim_start_matches('/');
+        match (destination, path.split_once('/')) {
+            (Destination::Layout(_), Some((host, path)))
+                if host.contains(['.', ':']) || host == "localhost" =>
+            {
+                Ok((host.parse()?, path.to_owned()))
+            }
+            _ => Ok((name.registry.clone(), path.to_owned())),
         }
-        // A layout keeps full names: a renaming to one with a host replaces the host as well.
-        Destination::Layout(_) => match path.split_once('/') {
-            Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => Ok(Name {
-                registry: host.parse().map_err(invalid)?,
-                repository: rest.parse().map_err(invalid)?,
-                tag: name.tag.clone(),
-            }),
-            _ => Ok(Name {
-                registry: name.registry.clone(),
-                repository: path.parse().map_err(invalid)?,
-                tag: name.tag.clone(),
-            }),
-        },
     }
+}
+
+/// Every rule must have something to do: one that fits nothing is a typing error, and what it was
+/// meant to prevent would happen.
+pub fn check_renamings<'a>(
+    renamings: &[Renaming],
+    names: impl Iterator<Item = &'a Name> + Clone,
+) -> Result<()> {
+    let fits = |renaming: &Renaming, name: &Name| fitting(name, std::slice::from_ref(renaming)).is_some();
+    match renamings.iter().find(|renaming| !names.clone().any(|name| fits(renaming, name))) {
+        Some(idle) => Err(fits_nothing("--map", &idle.from, names)),
+        None => Ok(()),
+    }
+}
+
+/// The same for mirrors, where the images would be asked for at a place that was not meant.
+pub fn check_mirrors(mirrors: &[Mirror], variants: &[Variant]) -> Result<()> {
+    let names =
+        variants.iter().filter(|variant| variant.layout.is_none()).map(|variant| &variant.want.source);
+    let fits = |mirror: &Mirror, name: &Name| {
+        below(&format!("{}/{}", name.registry, name.repository), &mirror.from).is_some()
+    };
+    match mirrors.iter().find(|mirror| !names.clone().any(|name| fits(mirror, name))) {
+        Some(idle) => Err(fits_nothing("--mirror", &idle.from, names)),
+        None => Ok(()),
+    }
+}
+
+fn fits_nothing<'a>(flag: &str, from: &str, names: impl Iterator<Item = &'a Name>) -> Error {
+    let names: Vec<_> = names.take(4).map(|name| format!("{}/{}", name.registry, name.repository)).collect();
+    Error::new(Kind::EmptySelection, format!("{flag} fits no image"))
+        .got(from)
+        .expected(format_args!("the beginning of a name such as {}", names.join(", ")))
 }
 
 /// The places that a plan's images go to.
@@ -268,9 +305,11 @@ pub fn places(
                 None => names.push(name),
             }
         }
-        let repository = match (destination, names.first()) {
-            (Destination::Registry(..), Some(name)) => name.repository.to_string(),
-            _ => String::new(),
+        let repository = match destination {
+            Destination::Registry(..) => {
+                renamed(&image.source, destination, renamings)?.repository.to_string()
+            }
+            Destination::Layout(_) => String::new(),
         };
         grouped.entry(repository).or_default().push((number, names));
     }
