@@ -269,7 +269,9 @@ pub fn check_mirrors(mirrors: &[Mirror], variants: &[Variant]) -> Result<()> {
 }
 
 fn fits_nothing<'a>(flag: &str, from: &str, names: impl Iterator<Item = &'a Name>) -> Error {
-    let names: Vec<_> = names.take(4).map(|name| format!("{}/{}", name.registry, name.repository)).collect();
+    let mut names: Vec<_> = names.map(|name| format!("{}/{}", name.registry, name.repository)).collect();
+    names.dedup();
+    names.truncate(4);
     Error::new(Kind::EmptySelection, format!("{flag} fits no image"))
         .got(from)
         .expected(format_args!("the beginning of a name such as {}", names.join(", ")))
