@@ -266,9 +266,7 @@ fn tests_neither_sleep_nor_are_skipped_in_silence() {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         let ignored = ["#[", "ignore"].concat();
         assert!(!text.contains(&ignored), "{}", path.display());
-        // Servers that play slow ones may take their time; nobody waits for things by sleeping.
-        let plays_slow_servers = path.ends_with("tests/registry_client.rs");
         let sleeps = ["thread::", "sleep"].concat();
-        assert!(plays_slow_servers || !text.contains(&sleeps), "{}", path.display());
+        assert!(!text.contains(&sleeps), "{}", path.display());
     }
 }

@@ -348,13 +348,20 @@ async fn content_is_not_sent_where_a_redirect_points() {
 
 /// A registry with a token server at `/token` on the same port. `lives` is how often a token works.
 fn guarded(expires_in: i64, lives: usize) -> Lying {
+    guarded_for(1, expires_in, lives)
+}
+
+/// The same, but no token is given out before so many have been turned away.
+fn guarded_for(crowd: usize, expires_in: i64, lives: usize) -> Lying {
     let address = Arc::new(Mutex::new(String::new()));
     let (known, issued) = (address.clone(), AtomicUsize::new(0));
     let uses = Mutex::new(std::collections::HashMap::<String, usize>::new());
+    let (turned_away, door) = (Mutex::new(0), std::sync::Condvar::new());
     let server = Lying::start(move |request, _| {
         if request.path.starts_with("/token") {
             let number = issued.fetch_add(1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(50));
+            let turned_away = turned_away.lock().unwrap();
+            drop(door.wait_timeout_while(turned_away, Duration::from_secs(10), |n| *n < crowd).unwrap());
             return Answer::new(200).body(format!("{{\"token\":\"t{number}\",\"expires_in\":{expires_in}}}"));
         }
         let mut uses = uses.lock().unwrap();
@@ -363,6 +370,8 @@ fn guarded(expires_in: i64, lives: usize) -> Lying {
         if request.authorization().starts_with("Bearer t") && *used <= lives {
             return Answer::new(200).header("Content-Length", 3).body("abc");
         }
+        *turned_away.lock().unwrap() += 1;
+        door.notify_all();
         let realm = format!("Bearer realm=\"http://{}/token\",service=\"s\"", known.lock().unwrap());
         Answer::new(401).header("WWW-Authenticate", realm)
     });
@@ -372,7 +381,7 @@ fn guarded(expires_in: i64, lives: usize) -> Lying {
 
 #[tokio::test]
 async fn eight_who_need_a_token_ask_for_one() {
-    let server = guarded(300, usize::MAX);
+    let server = guarded_for(8, 300, usize::MAX);
     let repository = repository(&server);
     let layer = layer(b"abc");
     let reads = (0..8).map(|_| read(&repository, &layer));
@@ -649,10 +658,7 @@ async fn a_slow_source_is_waited_for_and_a_silent_server_is_not() {
 
     let server = Lying::start(|request, _| match request.method.as_str() {
         "POST" => Answer::new(202).header("Location", "/session"),
-        _ => {
-            std::thread::sleep(Duration::from_secs(3));
-            Answer::new(201)
-        }
+        _ => Answer::new(201).silent(),
     });
     let repository =
         repository_with(Options { idle_timeout: Duration::from_millis(100), ..options() }, &server.host());

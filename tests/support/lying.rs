@@ -31,6 +31,8 @@ enum Body {
     Whole(Vec<u8>),
     /// Some bytes, then nothing, while the connection stays open.
     Stall(Vec<u8>),
+    /// Not even a head, while the connection stays open.
+    Silence,
     /// Chunked, for as long as somebody reads.
     Endless,
 }
@@ -63,12 +65,21 @@ impl Answer {
         self
     }
 
+    pub fn silent(mut self) -> Self {
+        self.body = Body::Silence;
+        self
+    }
+
     pub fn endless(mut self) -> Self {
         self.body = Body::Endless;
         self
     }
 
     fn write(&self, stream: &mut TcpStream, head_only: bool) -> std::io::Result<()> {
+        if matches!(self.body, Body::Silence) {
+            // Until the client gives up.
+            return stream.read(&mut [0]).map(drop);
+        }
         let mut head = format!("HTTP/1.1 {} Scripted\r\nConnection: close\r\n", self.status);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -82,6 +93,7 @@ impl Answer {
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         match &self.body {
             _ if head_only => Ok(()),
+            Body::Silence => Ok(()),
             Body::Whole(body) => stream.write_all(body),
             Body::Stall(body) => {
                 stream.write_all(body)?;
