@@ -81,6 +81,7 @@ impl LayoutSource {
                 Naming::Full => name.to_string(),
                 Naming::BareTag => format!("{name} or {}", name.tag),
             })
+            .hint(format_args!("skopeo copy --all … oci:{}:{name} puts it there", self.directory.display()))
     }
 }
 

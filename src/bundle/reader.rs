@@ -62,7 +62,9 @@ impl Bundle<Sealed> {
         };
         let regular = |facts: &std::fs::Metadata| match facts.is_file() {
             true => Ok(facts.len()),
-            false => Err(Error::new(Kind::Io, "the bundle is not a regular file").at(&place)),
+            false => Err(Error::new(Kind::Io, "the bundle is not a regular file")
+                .at(&place)
+                .hint("name the bundle's file; pipes are not read yet")),
         };
         // Looked at before it is opened: opening a pipe would wait for somebody to write.
         regular(&std::fs::metadata(path).map_err(|e| failed(&e))?)?;
@@ -494,7 +496,8 @@ impl Bundle<Trusted> {
         .got(entry.path())
     }
 
-    fn wants(&self) -> Result<Vec<Want>> {
+    /// The wants that ask for everything that the statement names.
+    pub fn wants(&self) -> Result<Vec<Want>> {
         let images = self.state.statement.images.iter();
         images
             .map(|image| {

@@ -290,7 +290,9 @@ pub fn check_target(target: &Path, replace: bool) -> Result<()> {
     }
     let directory = directory_of(target);
     if !directory.is_dir() {
-        return Err(Error::new(Kind::Io, "the output's directory does not exist").at(directory.display()));
+        return Err(Error::new(Kind::Io, "the output's directory does not exist")
+            .at(directory.display())
+            .hint(format_args!("mkdir -p {}", directory.display())));
     }
     match std::fs::symlink_metadata(target) {
         Ok(facts) if facts.is_dir() => Err(Error::new(Kind::OutputExists, "the output is a directory")

@@ -100,6 +100,9 @@ pub struct RegistryArgs {
     /// Speak plain HTTP with this host (HOST or HOST:PORT); loopback addresses need no asking.
     #[arg(long, value_name = "HOST")]
     pub plain_http: Vec<String>,
+    /// Speak TLS with this host although it is a loopback address (a tunnel, say).
+    #[arg(long, value_name = "HOST")]
+    pub tls: Vec<String>,
     /// Transfers at once.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: u16,
@@ -132,7 +135,8 @@ pub struct ExportArgs {
     /// Sign with this private key; may be given several times.
     #[arg(long, value_name = "KEY", value_hint = ValueHint::FilePath)]
     pub key: Vec<PathBuf>,
-    /// Read the keys' passphrase from the first line of this file instead of the terminal.
+    /// Read the passphrase (the same for all keys) from the first line of this file instead of the
+    /// terminal.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub passphrase_file: Option<PathBuf>,
     /// Write no signature; only tiers that allow it. Such a bundle must be signed before it can be imported.
@@ -206,7 +210,7 @@ pub struct ImportArgs {
     /// The bundle.
     #[arg(value_hint = ValueHint::FilePath)]
     pub bundle: PathBuf,
-    /// Where to: docker://host[:port][/prefix] or oci:DIR.
+    /// Where to: docker://host[:port][/prefix] (docker:// may be left out) or oci:DIR.
     #[arg(long, value_name = "DEST")]
     pub to: Destination,
     /// Put repositories that begin with FROM at TO; may be given several times. A FROM with the
@@ -236,7 +240,7 @@ pub struct ImportArgs {
 /// Verbs about keys.
 #[derive(Subcommand)]
 pub enum KeyVerb {
-    /// Make a key pair: NAME.key.pem (keep it) and NAME.pub.pem (give it away)
+    /// Make a key pair: NAME.key.pem (keep it) and NAME.pub.pem (give it away); asks for a passphrase
     New {
         /// The key's name.
         name: String,

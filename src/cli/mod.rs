@@ -87,7 +87,7 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
         created,
         jobs: args.registry.jobs.into(),
     };
-    if !args.dry_run {
+    if !output.as_os_str().is_empty() {
         let keys: Vec<_> = args.key.into_iter().chain(args.passphrase_file).collect();
         export.check_output(&output, args.overwrite, &keys)?;
     }
@@ -101,7 +101,8 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             let signatures = if args.unsigned { 0 } else { keys.len().max(1) };
             let verdicts = prepared.verdicts(signatures);
             let total = prepared.draft(&verdicts)?.total(signatures)?;
-            report::planned(&prepared, total, &verdicts, args.json)?;
+            let assumed = keys.is_empty() && !args.unsigned;
+            report::planned(&prepared, total, &verdicts, assumed, args.json)?;
             return policy::allow(&verdicts);
         }
         let exported = prepared.write(&output, args.overwrite, &keys, watch.clone()).await?;
@@ -135,7 +136,8 @@ fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {
     }
     let watch = progress::watcher(progress);
     on_runtime(async move {
-        let bundle = verify::whole(&args.bundle, &args.trust.trust, watch.clone()).await?;
+        let opened = verify::opened(&args.bundle, &args.trust.trust).await?;
+        let bundle = verify::whole(opened, watch.clone()).await?;
         drop(watch);
         let signers = signer_records(bundle.signers());
         report::verified(&args.bundle, bundle.statement(), signers, bundle.length(), false, args.json)
@@ -144,7 +146,7 @@ fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {
 
 fn inspect_verb(args: InspectArgs) -> Result<()> {
     let bundle = verify::head(&args.bundle, &args.trust.trust)?;
-    report::inspected(&inspect(&bundle), &args.bundle, args.json)
+    report::inspected(&inspect(&bundle), &args.bundle, &args.trust.trust, args.json)
 }
 
 fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
@@ -220,6 +222,7 @@ fn registry_options(args: RegistryArgs, watch: &Arc<dyn Watch>) -> registry::Opt
     registry::Options {
         ca: args.ca,
         plain_http: args.plain_http,
+        tls: args.tls,
         note: Arc::new(move |text| watch.note(text)),
         ..registry::Options::default()
     }

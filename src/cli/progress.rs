@@ -177,7 +177,7 @@ impl Lines {
 
 fn plain(counted: &Counted, rate: u64, eta: Option<u64>) -> String {
     let (done, total) = (counted.done, counted.total);
-    let percent = (u128::from(done) * 100).checked_div(u128::from(total)).unwrap_or(100);
+    let percent = (u128::from(done) * 100).checked_div(u128::from(total)).unwrap_or(100).min(100);
     let mut text = format!("{}: {} of {} ({percent} %)", counted.verb, bytes(done), bytes(total));
     if done > 0 {
         text += &format!(", {}/s", bytes(rate));

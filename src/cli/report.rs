@@ -37,9 +37,7 @@ pub fn say(text: &str) {
 /// Reports a failure.
 pub fn failure(error: &Error) {
     if error.kind() == Kind::Interrupted {
-        return say(
-            "interrupted: what was complete is kept, nothing is half done; the same command finishes the job",
-        );
+        return say("interrupted: nothing is half done under a final name; run the same command again");
     }
     say(&format!("error: {error}"));
     if let Some(hint) = error.advice() {
@@ -173,7 +171,13 @@ fn release_line(statement: &Statement) -> String {
 }
 
 /// What `export --dry-run` prints.
-pub fn planned(prepared: &Prepared, total: u64, verdicts: &[Verdict], as_json: bool) -> Result<()> {
+pub fn planned(
+    prepared: &Prepared,
+    total: u64,
+    verdicts: &[Verdict],
+    key_assumed: bool,
+    as_json: bool,
+) -> Result<()> {
     let plan = &prepared.plan;
     let release = &prepared.release;
     if as_json {
@@ -195,7 +199,11 @@ pub fn planned(prepared: &Prepared, total: u64, verdicts: &[Verdict], as_json: b
         count(plan.nodes.len(), "blob"),
         bytes(total),
     );
-    out(&text)
+    out(&text)?;
+    if key_assumed {
+        out("no --key was given: one signature is assumed\n")?;
+    }
+    Ok(())
 }
 
 fn planned_json(prepared: &Prepared, total: u64, verdicts: &[Verdict]) -> serde_json::Value {
@@ -289,7 +297,7 @@ pub fn verified(
 }
 
 /// What `inspect` prints.
-pub fn inspected(inspection: &Inspection<'_>, path: &Path, as_json: bool) -> Result<()> {
+pub fn inspected(inspection: &Inspection<'_>, path: &Path, trust: &Path, as_json: bool) -> Result<()> {
     if as_json {
         return json_out(inspection);
     }
@@ -308,7 +316,11 @@ pub fn inspected(inspection: &Inspection<'_>, path: &Path, as_json: bool) -> Res
         statement.entries.len().saturating_sub(2),
         inspection.bytes
     );
-    text += &format!("The signature was checked, the contents were not: sealift verify {}\n", shown(path));
+    text += &format!(
+        "The signature was checked, the contents were not: sealift verify {} --trust {}\n",
+        shown(path),
+        shown(trust)
+    );
     out(&text)
 }
 
@@ -331,6 +343,13 @@ pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
     }
     let mut text = format!("{}, {}", receipt.release, signer_line(&receipt.signers));
     text += &table(&rows);
+    for image in receipt.images.iter().filter(|image| image.omitted > 0) {
+        text += &format!(
+            "{}: {} of its indexes left out; a registry that insists on complete indexes refuses this image\n",
+            image.source,
+            count(image.omitted, "entry").replace("entrys", "entries"),
+        );
+    }
     text += &match receipt.dry_run {
         true => format!(
             "dry run: would send {} ({} bytes) in {}, mount {}; {} ({} bytes) are there already\n",

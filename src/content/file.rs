@@ -13,8 +13,10 @@ use crate::error::{Error, Kind, Result};
 /// still in the CPU's second-level cache.
 pub const PIECE: usize = 256 << 10;
 
-/// `length` bytes of `file` from `offset` on, in pieces. Ends early where the file does: the
-/// verifying reader notices.
+/// `length` bytes of `file` from `offset` on, in pieces.
+///
+/// # Errors
+/// `Truncated` where the file ends earlier: its size was looked at before.
 pub fn stream(
     file: Arc<File>,
     place: String,
@@ -28,6 +30,9 @@ pub fn stream(
                 return Ok(None);
             }
             let want = left.min(PIECE as u64) as usize;
+            let shrunk = Error::new(Kind::Truncated, "the file became shorter while it was read")
+                .at(&place)
+                .hint("is the medium still plugged in? copy the file again; the same command then goes on");
             let read = tokio::task::spawn_blocking(move || {
                 let mut piece = BytesMut::zeroed(want);
                 let count = read_at_most(&file, &mut piece, offset)
@@ -37,8 +42,10 @@ pub fn stream(
             });
             let piece = read.await.map_err(|_| ended())??;
             let count = piece.len() as u64;
-            let next = if count == 0 { 0 } else { left.saturating_sub(count) };
-            Ok(Some((piece, (offset.saturating_add(count), next))))
+            if count == 0 {
+                return Err(shrunk);
+            }
+            Ok(Some((piece, (offset.saturating_add(count), left.saturating_sub(count)))))
         }
     })
 }

@@ -108,7 +108,13 @@ impl Manifest {
     /// Parses a manifest; `place` names it in errors.
     pub fn parse(text: &str, directory: &Path, place: &str) -> Result<Self> {
         let page = Page { text, place };
-        let raw: RawManifest = toml::from_str(text).map_err(|e| page.wrong(e.span(), e.message()))?;
+        let raw: RawManifest = toml::from_str(text).map_err(|e| {
+            let error = page.wrong(e.span(), e.message());
+            match e.message().contains("expected a string") {
+                true => error.hint("put it in quotes: version = \"2.10\""),
+                false => error,
+            }
+        })?;
         if *raw.schema.get_ref() != 1 {
             return Err(page.wrong(Some(raw.schema.span()), "this version reads schema 1"));
         }

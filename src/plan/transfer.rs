@@ -196,7 +196,8 @@ pub async fn transfer(transfer: Transfer, survey: &Survey, verb: &'static str) -
 
 fn stage(plan: &Plan, survey: &Survey, verb: &'static str) -> Stage {
     let mut parts: Vec<_> = plan.images.iter().map(|image| (image.label(), 0)).collect();
-    for node in survey.moves.iter().filter_map(|m| plan.nodes.get(m.node)) {
+    let sends = survey.moves.iter().filter(|m| m.how == How::Send);
+    for node in sends.filter_map(|m| plan.nodes.get(m.node)) {
         if let Some((_, bytes)) = parts.get_mut(node.origin) {
             *bytes += node.descriptor.size;
         }
@@ -276,7 +277,6 @@ impl Transfer {
             let giver = self.places.get(giver).ok_or_else(missing)?;
             let mounted = place.sink.mount(&node.descriptor, &giver.repository).await;
             if mounted.map_err(|e| e.side(Side::Destination))? {
-                meter.at(size);
                 return Ok(Done { mounted: 1, ..Done::default() });
             }
         }

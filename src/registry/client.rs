@@ -31,6 +31,8 @@ pub struct Options {
     pub certificates: Vec<PathBuf>,
     /// Registries that are reached without TLS: `HOST` or `HOST:PORT`. Loopback ones always are.
     pub plain_http: Vec<String>,
+    /// Loopback registries that are reached by TLS all the same.
+    pub tls: Vec<String>,
     /// Where logins are found.
     pub keychain: Keychain,
     /// How we introduce ourselves.
@@ -54,6 +56,7 @@ impl Default for Options {
             ca: Vec::new(),
             certificates: vec!["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()],
             plain_http: Vec::new(),
+            tls: Vec::new(),
             keychain: Keychain::from_environment(),
             user_agent: concat!("sealift/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(15),
@@ -74,6 +77,7 @@ struct Shared {
     transport: Transport,
     auth: Auth,
     plain_http: Vec<String>,
+    tls: Vec<String>,
     patience: Patience,
     note: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -87,6 +91,7 @@ impl Client {
         Ok(Client(Arc::new(Shared {
             auth: Auth::new(options.keychain.clone()),
             plain_http: options.plain_http.clone(),
+            tls: options.tls.clone(),
             patience: Patience { attempts: options.attempts, backoff: options.backoff },
             note: options.note.clone(),
             transport: Transport::new(options)?,
@@ -138,7 +143,8 @@ impl Client {
             listed.eq_ignore_ascii_case(&name)
                 || listed.trim_matches(['[', ']']).eq_ignore_ascii_case(registry.host())
         };
-        let plain = registry.is_loopback() || self.0.plain_http.iter().any(named);
+        let plain =
+            self.0.plain_http.iter().any(named) || registry.is_loopback() && !self.0.tls.iter().any(named);
         Endpoint { repository: hub_path(hub, repository), name, authority, plain, hub }
     }
 

@@ -7,7 +7,7 @@
 //! In come names and descriptors, and whatever a server sends; out go documents of bounded size,
 //! verified content, and errors that say which registry said what. Everything a server says is foreign:
 //! - content counts by its own hash, never by a header;
-//! - a login goes to the registry it belongs to, and to a token server of the same owner ([`origin`]);
+//! - a login goes to the registry it belongs to, and to a token server of the same owner;
 //! - nothing is followed from https to http, nor from outside to an address inside;
 //! - "absent" is a 404 and nothing else: a refusal, a limit or a silence is an error;
 //! - each body has a size limit and each wait a time limit.

@@ -97,6 +97,10 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 
 fn hint(status: StatusCode, complaint: &Complaint, who: &Who<'_>, error: &Error) -> Option<String> {
     match status.as_u16() {
+        // What Go's servers say to plain HTTP on a TLS port.
+        400 if complaint.text.as_deref().is_some_and(|text| text.contains("HTTP request to an HTTPS server")) => {
+            Some("this registry speaks TLS: --tls HOST asks for it on a loopback address".to_owned())
+        }
         401 | 403 => Some(login_hint(who)),
         413 => Some("the registry or a proxy before it limits the size of uploads".to_owned()),
         405 => Some("the registry may be read-only".to_owned()),

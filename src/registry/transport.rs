@@ -271,9 +271,7 @@ pub fn failure(error: &reqwest::Error, url: &Url) -> Error {
     let failure = Error::new(kind, what).got(cause).retry(Retry::Soon);
     match (hung_up, error.is_dns(), error.is_connect()) {
         (true, ..) => failure.hint(no_tls(&host)),
-        (_, true, _) => {
-            failure.hint("check the name and this machine's DNS; --mirror pulls from another place")
-        }
+        (_, true, _) => failure.hint("check the name and this machine's DNS"),
         (.., true) => failure.hint("is the registry running, and are host and port right?"),
         _ => failure,
     }
@@ -293,6 +291,13 @@ fn tls_failure(error: &rustls::Error, host: &str) -> Error {
         rustls::Error::InvalidCertificate(
             C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. },
         ) => failure.hint("compare this machine's clock with the certificate's dates"),
+        rustls::Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
+            failure.hint("use the name that is in the certificate, or have one made for this name")
+        }
+        _ if failure.to_string().contains("CaUsedAsEndEntity") => failure.hint(
+            "the server's certificate is a CA certificate (openssl req -x509 makes these): \
+             give it one that the CA issued, with basicConstraints CA:FALSE",
+        ),
         rustls::Error::InvalidMessage(_) => failure.hint(no_tls(host)),
         _ => failure,
     }

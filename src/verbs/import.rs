@@ -10,6 +10,7 @@ use super::places::{self, Destination, Renaming};
 use super::verify;
 use crate::content::Watch;
 use crate::error::{Error, Kind, Result, Side};
+use crate::layout::LayoutSink;
 use crate::manifest::Narrow;
 use crate::oci::Digest;
 use crate::plan::{Done, How, Plan, Survey, Transfer, resolve, survey, transfer};
@@ -95,10 +96,16 @@ pub struct ImportedName {
 
 /// Runs the import.
 pub async fn import(order: &Import, client: &registry::Client, watch: Arc<dyn Watch>) -> Result<Receipt> {
-    let bundle = verify::whole(&order.bundle, &order.trust, watch.clone()).await?;
-
-    let names = bundle.statement().images.iter().map(|image| &image.source);
+    let opened = verify::opened(&order.bundle, &order.trust).await?;
+    // What is wrong with the order is said before gigabytes are read.
+    let names = opened.statement().images.iter().map(|image| &image.source);
     places::check_renamings(&order.renamings, names)?;
+    order.narrow.apply(opened.wants()?)?;
+    if let Destination::Layout(directory) = &order.destination {
+        LayoutSink::new(directory)?;
+    }
+    let bundle = verify::whole(opened, watch.clone()).await?;
+
     let wants = order.narrow.apply(bundle.wants())?;
     let sources = vec![bundle.source(); wants.len()];
     let plan = Arc::new(resolve(&wants, &sources).await?);

@@ -149,7 +149,7 @@ impl FromStr for Destination {
         }
         let address = text.strip_prefix("docker://").unwrap_or(text);
         if address.contains("://") {
-            return Err(wrong().hint("plain HTTP is asked for with --plain-http HOST, not by the address"));
+            return Err(wrong().hint("say docker://HOST, and --plain-http HOST if it is reached without TLS"));
         }
         let host = address.split('/').next().unwrap_or_default();
         if !text.starts_with("docker://") && !host.contains(['.', ':']) && host != "localhost" {

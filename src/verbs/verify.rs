@@ -16,11 +16,14 @@ pub fn head(bundle: &Path, trust: &Path) -> Result<Bundle<Trusted>> {
     Bundle::open(bundle)?.trust(&keyring, Moment::now())
 }
 
-/// Checks everything.
-pub async fn whole(bundle: &Path, trust: &Path, watch: Arc<dyn Watch>) -> Result<Bundle<Verified>> {
-    let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
+/// The same, aside: a medium that does not answer must not keep the program from hearing a signal.
+pub async fn opened(bundle: &Path, trust: &Path) -> Result<Bundle<Trusted>> {
     let (bundle, trust) = (bundle.to_owned(), trust.to_owned());
-    // Aside: a medium that does not answer must not keep the program from hearing a signal.
-    let opened = tokio::task::spawn_blocking(move || head(&bundle, &trust)).await;
-    opened.map_err(|_| file::ended())??.verify(threads, watch).await
+    tokio::task::spawn_blocking(move || head(&bundle, &trust)).await.map_err(|_| file::ended())?
+}
+
+/// Checks everything.
+pub async fn whole(bundle: Bundle<Trusted>, watch: Arc<dyn Watch>) -> Result<Bundle<Verified>> {
+    let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
+    bundle.verify(threads, watch).await
 }
