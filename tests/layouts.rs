@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 use support::images::{Image, Layout};
 use support::{EXPORT, SMALL, Scratch};
@@ -104,8 +106,10 @@ fn an_import_that_was_killed_anywhere_is_finished_by_the_next() {
 fn of_two_imports_at_once_at_least_one_succeeds_and_none_spoils_it() {
     for _ in 0..5 {
         let scratch = Scratch::with_small_release().exported();
-        let import =
-            || scratch.command("import bundle.tar --to oci:out --trust trust --json").spawn().unwrap();
+        let import = || {
+            let mut command = scratch.command("import bundle.tar --to oci:out --trust trust");
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        };
         let running = [import(), import(), import()];
         let codes: Vec<_> = running.map(|mut run| run.wait().unwrap().code()).into();
         assert!(codes.contains(&Some(0)), "{codes:?}");
