@@ -484,3 +484,61 @@ fn what_is_not_trusted_never_reaches_a_registry() {
     import(&scratch, &offline, "").fails(3, "Truncated");
     assert!(offline.is_empty(), "{:?}", offline.disk());
 }
+
+/// The login of the test registry: the password's bcrypt hash, cost 4, and the password itself.
+const HTPASSWD: &str = "robot:$2b$04$X6MGRyqQBlvPdrHubJjiMe/g765SMz5n4bRmTks1pQcPREYxo/SVu\n";
+const PASSWORD: &str = "TEST-ONLY-canary";
+
+/// A certificate authority and a certificate for 127.0.0.1, made by openssl.
+fn certificates(scratch: &Scratch) {
+    scratch.write("san", "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n");
+    for arguments in [
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 2",
+        "req -newkey rsa:2048 -nodes -keyout tls.key -out tls.csr -subj /CN=registry",
+        "x509 -req -in tls.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out tls.pem -days 2 -extfile san",
+    ] {
+        scratch.run("openssl", arguments).ok();
+    }
+}
+
+fn login(scratch: &Scratch, file: &str, registry: &Registry, password: &str) {
+    use base64::Engine;
+    let auth = base64::engine::general_purpose::STANDARD.encode(format!("robot:{password}"));
+    let login = serde_json::json!({ "auths": { registry.address(): { "auth": auth } } });
+    scratch.write(file, login.to_string());
+}
+
+#[test]
+fn a_registry_with_tls_and_a_login_takes_the_images_and_nobody_sees_the_password() {
+    if !peers() {
+        return;
+    }
+    let scratch = Scratch::with_release().exported();
+    certificates(&scratch);
+    scratch.write("htpasswd", HTPASSWD);
+    let registry = Registry::with(&format!(
+        "  tls: {{certificate: {}, key: {}}}\nauth: {{htpasswd: {{realm: test, path: {}}}}}",
+        scratch.path("tls.pem").display(),
+        scratch.path("tls.key").display(),
+        scratch.path("htpasswd").display(),
+    ));
+    login(&scratch, "right.json", &registry, PASSWORD);
+    login(&scratch, "wrong.json", &registry, "TEST-ONLY-mistake");
+    let import = |flags: &str, auth_file: &str| {
+        let to = registry.address();
+        let mut command = scratch.command(&format!("import bundle.tar --to {to} --trust trust {flags}"));
+        command.env("REGISTRY_AUTH_FILE", scratch.path(auth_file));
+        let run = support::run(command);
+        for secret in [PASSWORD, "TEST-ONLY-mistake"] {
+            assert!(!run.stderr.contains(secret) && !run.stdout.contains(secret), "{run}");
+        }
+        run
+    };
+    import("", "right.json").fails(1, "RegistryRejected").says("--tls HOST");
+    import("--tls 127.0.0.1", "right.json").fails(1, "Tls").says("--ca FILE");
+    import("--tls 127.0.0.1 --ca ca.pem", "wrong.json").fails(1, "Auth").says("wrong.json");
+    assert!(registry.is_empty(), "{:?}", registry.disk());
+    import("--tls 127.0.0.1 --ca ca.pem", "right.json").ok();
+    let again = import("--tls 127.0.0.1 --ca ca.pem --json", "right.json").ok().json();
+    assert_eq!((again["bytesSent"].as_u64(), again["tags"].as_u64()), (Some(0), Some(8)));
+}

@@ -23,6 +23,11 @@ pub type Disk = BTreeMap<PathBuf, (u64, SystemTime)>;
 impl Registry {
     /// Starts one. The system chooses the port; the registry's log names it when it listens.
     pub fn start() -> Self {
+        Registry::with("")
+    }
+
+    /// Starts one whose configuration ends in these lines, the first of which belong to `http`.
+    pub fn with(more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("config.yml");
         let data = directory.path().join("data");
@@ -30,7 +35,7 @@ impl Registry {
         let text = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: '127.0.0.1:0'}}\n",
+             http:\n  addr: '127.0.0.1:0'\n{more}\n",
             data.display()
         );
         fs::write(&config, text).unwrap();
