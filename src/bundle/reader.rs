@@ -46,10 +46,7 @@ pub struct Trusted {
 }
 
 /// Every byte was read and is what the signed sums say; the documents are complete and closed.
-pub struct Verified {
-    trusted: Trusted,
-    plan: Plan,
-}
+pub struct Verified(Trusted);
 
 impl Bundle<Sealed> {
     /// Opens a bundle and reads its sums and signatures: those inside, and those beside it
@@ -369,10 +366,10 @@ impl Bundle<Trusted> {
         let (bundle, also) = (whole.clone(), watch.clone());
         let hashed = tokio::task::spawn_blocking(move || bundle.check_bytes(threads, also)).await;
         hashed.map_err(|_| file::ended())??;
-        let plan = whole.check_graph().await?;
+        whole.check_graph().await?;
         let bundle = Arc::into_inner(whole).ok_or_else(file::ended)?;
         let Bundle { file, place, length, state } = bundle;
-        Ok(Bundle { file, place, length, state: Verified { trusted: state, plan } })
+        Ok(Bundle { file, place, length, state: Verified(state) })
     }
 
     fn check_bytes(&self, threads: usize, watch: Arc<dyn Watch>) -> Result<()> {
@@ -454,7 +451,7 @@ impl Bundle<Trusted> {
 
     /// Plans the bundle's images anew from its own documents. The plan must say what the statement
     /// says and list what the bundle holds: nothing missing, nothing more, in the same order.
-    async fn check_graph(&self) -> Result<Plan> {
+    async fn check_graph(&self) -> Result<()> {
         let images = &self.state.statement.images;
         let contents = &self.state.contents;
         let blobs: Arc<dyn Source> = Arc::new(self.blobs());
@@ -482,7 +479,7 @@ impl Bundle<Trusted> {
                     .at(&self.place)
                     .got(digest))
             }
-            None => Ok(plan),
+            None => Ok(()),
         }
     }
 
@@ -536,17 +533,12 @@ impl Bundle<Trusted> {
 impl Bundle<Verified> {
     /// Who signed.
     pub fn signers(&self) -> &Signers {
-        &self.state.trusted.signers
+        &self.state.0.signers
     }
 
     /// What the signed statement says.
     pub fn statement(&self) -> &Statement {
-        &self.state.trusted.statement
-    }
-
-    /// What the bundle holds.
-    pub fn plan(&self) -> &Plan {
-        &self.state.plan
+        &self.state.0.statement
     }
 
     /// Bytes of the whole file.
@@ -554,31 +546,10 @@ impl Bundle<Verified> {
         self.length
     }
 
-    /// The wants that ask for everything in the bundle, to be narrowed by the caller.
-    pub fn wants(&self) -> Vec<Want> {
-        let plan = &self.state.plan;
-        let images = plan.images.iter().zip(&plan.roots);
-        let want = |(image, root): (&crate::plan::Image, &usize)| {
-            let top = plan.nodes.get(*root)?.descriptor.clone();
-            Some(Want {
-                image: image.name.clone(),
-                variant: image.variant.clone(),
-                source: image.source.clone(),
-                tags: image.tags.clone(),
-                target: Target::Known(top),
-                selection: Selection { without: image.omitted.clone(), only: None },
-            })
-        };
-        images.filter_map(want).collect()
-    }
-
     /// The content.
     pub fn source(&self) -> Arc<dyn Source> {
-        Arc::new(Blobs {
-            file: self.file.clone(),
-            place: self.place.clone(),
-            contents: self.state.trusted.contents.clone(),
-        })
+        let contents = self.state.0.contents.clone();
+        Arc::new(Blobs { file: self.file.clone(), place: self.place.clone(), contents })
     }
 }
 

@@ -100,13 +100,12 @@ pub async fn import(order: &Import, client: &registry::Client, watch: Arc<dyn Wa
     // What is wrong with the order is said before gigabytes are read.
     let names = opened.statement().images.iter().map(|image| &image.source);
     places::check_renamings(&order.renamings, names)?;
-    order.narrow.apply(opened.wants()?)?;
+    let wants = order.narrow.apply(opened.wants()?)?;
     if let Destination::Layout(directory) = &order.destination {
         LayoutSink::new(directory)?;
     }
     let bundle = verify::whole(opened, watch.clone()).await?;
 
-    let wants = order.narrow.apply(bundle.wants())?;
     let sources = vec![bundle.source(); wants.len()];
     let plan = Arc::new(resolve(&wants, &sources).await?);
 
