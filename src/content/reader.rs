@@ -150,13 +150,6 @@ impl Reader {
         }
         Ok(all.freeze())
     }
-
-    /// The pieces as a stream that ends after verification or with the error.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
-        stream::try_unfold(self, |mut reader| async move {
-            Ok(reader.chunk().await?.map(|piece| (piece, reader)))
-        })
-    }
 }
 
 #[cfg(test)]

@@ -118,11 +118,6 @@ impl Client {
         }
     }
 
-    /// The patience that requests are made with, for the loops of others.
-    pub fn patience(&self) -> Patience {
-        self.0.patience
-    }
-
     pub(super) fn auth(&self) -> &Auth {
         &self.0.auth
     }

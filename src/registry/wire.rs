@@ -1,9 +1,8 @@
-//! The distribution API as it stands on the wire: paths, header names and error bodies. One table
-//! for whoever asks (the client) and whoever answers (a server).
+//! The distribution API as it stands on the wire: paths, header names and error bodies.
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// The API's root; answers 200 where the API is spoken (distribution-spec, "Determining Support").
@@ -28,77 +27,20 @@ pub fn uploads_path(repository: &str) -> String {
 pub mod header {
     /// The digest of the content that an answer is about.
     pub const DIGEST: &str = "docker-content-digest";
-    /// Said by registries of the first hour; some old clients look for it.
-    pub const API_VERSION: &str = "docker-distribution-api-version";
 }
 
-/// An error code, the status it travels with, and what it says when nothing better is known
-/// (distribution-spec, "Error Codes").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Code {
-    /// The name in the body.
-    pub name: &'static str,
-    /// The HTTP status.
-    pub status: u16,
-    /// The message.
-    pub message: &'static str,
-}
-
-macro_rules! codes {
-    ($($name:ident $status:literal $message:literal)+) => {
-        /// The codes that the distribution-spec names.
-        #[allow(missing_docs, reason = "each says in its message what it means")]
-        pub mod code {
-            use super::Code;
-            $(pub const $name: Code = Code { name: stringify!($name), status: $status, message: $message };)+
-        }
-    };
-}
-
-codes! {
-    BLOB_UNKNOWN          404 "blob unknown to registry"
-    BLOB_UPLOAD_INVALID   400 "blob upload invalid"
-    BLOB_UPLOAD_UNKNOWN   404 "blob upload unknown to registry"
-    DIGEST_INVALID        400 "provided digest did not match uploaded content"
-    MANIFEST_BLOB_UNKNOWN 404 "manifest references a manifest or blob unknown to registry"
-    MANIFEST_INVALID      400 "manifest invalid"
-    MANIFEST_UNKNOWN      404 "manifest unknown to registry"
-    NAME_INVALID          400 "invalid repository name"
-    NAME_UNKNOWN          404 "repository name not known to registry"
-    SIZE_INVALID          400 "provided length did not match content length"
-    UNAUTHORIZED          401 "authentication required"
-    DENIED                403 "requested access to the resource is denied"
-    UNSUPPORTED           405 "the operation is unsupported"
-    TOOMANYREQUESTS       429 "too many requests"
-}
-
-/// An error body.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Errors {
-    /// At least one.
-    pub errors: Vec<Entry>,
+/// An error body (distribution-spec, "Error Codes").
+#[derive(Deserialize)]
+struct Errors {
+    errors: Vec<Entry>,
 }
 
 /// One entry of an error body.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Entry {
-    /// The code's name.
-    pub code: String,
-    /// For people.
+#[derive(Deserialize)]
+struct Entry {
+    code: String,
     #[serde(default)]
-    pub message: String,
-    /// For machines; of any shape.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<Value>,
-}
-
-impl Errors {
-    /// The body for one code.
-    pub fn one(code: Code, detail: Option<Value>) -> Self {
-        Errors {
-            errors: vec![Entry { code: code.name.to_owned(), message: code.message.to_owned(), detail }],
-        }
-    }
+    message: String,
 }
 
 /// What a foreign error body says.
