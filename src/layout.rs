@@ -263,6 +263,8 @@ fn check_directory(directory: &Path) -> Result<()> {
     };
     let ours = |name: &str| name == "blobs" || name.starts_with('.') && name.ends_with(".partial");
     match entries.flatten().any(|entry| !ours(&entry.file_name().to_string_lossy())) {
+        // Another import may have made a layout of it since the first look.
+        true if directory.join(MARKER).exists() => check_marker(directory),
         true => occupied("the directory holds something else than an OCI layout"),
         false => Ok(()),
     }

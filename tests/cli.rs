@@ -93,6 +93,18 @@ fn what_cannot_be_understood_is_a_usage_error() {
 }
 
 #[test]
+fn a_place_that_cannot_be_understood_comes_with_a_hint() {
+    let scratch = Scratch::with_small_release();
+    for (to, kind, hint) in [
+        ("folder", "Usage", "oci:folder"),
+        ("http://registry.example.com", "Usage", "--plain-http"),
+        ("docker://localhost:5000:latest", "RefInvalid", "no tag"),
+    ] {
+        scratch.sealift(&format!("import b.tar --to {to}")).fails(2, kind).says(hint);
+    }
+}
+
+#[test]
 fn completions_and_manual_pages_are_written() {
     let scratch = Scratch::new();
     for (shell, mark) in

@@ -6,7 +6,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::oci::Platform;
 use crate::release::Moment;
-use crate::verbs::places::{Destination, Mirror, Renaming};
 
 const ABOUT: &str = "Ships a release's container images across an air gap";
 
@@ -144,7 +143,7 @@ pub struct ExportArgs {
     pub unsigned: bool,
     /// Pull the images named FROM at TO (a registry, a path in one, or oci:DIR); may be given several times.
     #[arg(long, value_name = "FROM=TO")]
-    pub mirror: Vec<Mirror>,
+    pub mirror: Vec<String>,
     /// Only read the documents and print what would be done.
     #[arg(long)]
     pub dry_run: bool,
@@ -212,11 +211,11 @@ pub struct ImportArgs {
     pub bundle: PathBuf,
     /// Where to: docker://host[:port][/prefix] (docker:// may be left out) or oci:DIR.
     #[arg(long, value_name = "DEST")]
-    pub to: Destination,
+    pub to: String,
     /// Put repositories that begin with FROM at TO; may be given several times. A FROM with the
     /// registry's name goes before one without, a longer one before a shorter one.
     #[arg(long, value_name = "FROM=TO")]
-    pub map: Vec<Renaming>,
+    pub map: Vec<String>,
     /// Move tags that lead to other images already.
     #[arg(long)]
     pub overwrite_tags: bool,

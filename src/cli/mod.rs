@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
     let export = Export {
         manifest: args.manifest,
         narrow: narrow(args.narrow),
-        mirrors: args.mirror,
+        mirrors: meant(&args.mirror)?,
         created,
         jobs: args.registry.jobs.into(),
     };
@@ -157,8 +158,8 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
     let order = Import {
         bundle: args.bundle,
         trust: args.trust.trust,
-        destination: args.to,
-        renamings: args.map,
+        destination: args.to.parse()?,
+        renamings: meant(&args.map)?,
         narrow: narrow(args.narrow),
         overwrite_tags: args.overwrite_tags,
         dry_run: args.dry_run,
@@ -211,6 +212,11 @@ fn man(directory: Option<&Path>) -> Result<()> {
     };
     clap_mangen::generate_to(command, directory)
         .map_err(|e| Error::io("cannot write the manual pages", directory.display(), &e))
+}
+
+/// What was typed, understood. Not left to the argument parser, which would drop the hints.
+fn meant<T: FromStr<Err = Error>>(typed: &[String]) -> Result<Vec<T>> {
+    typed.iter().map(|text| text.parse()).collect()
 }
 
 fn narrow(args: NarrowArgs) -> Narrow {
