@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::content::{Reader, Sink, Source, file};
+use crate::content::{Reader, Sink, Source, Unverified, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Descriptor, Digest, Hasher, LayoutIndex, Name, NamedDescriptor, media};
@@ -103,7 +103,7 @@ impl Source for LayoutSource {
         Ok((descriptor, bytes))
     }
 
-    async fn fetch(&self, expected: &Descriptor) -> Result<Reader> {
+    async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
         let path = blob_path(&self.directory, &expected.digest);
         let place = path.display().to_string();
         let blob = match open_blob(&path) {
@@ -121,7 +121,8 @@ impl Source for LayoutSource {
                 .got(format_args!("{size} bytes"))
                 .expected(format_args!("{} bytes", expected.size)));
         }
-        Ok(Reader::new(expected, &place, file::stream(Arc::new(blob), place.clone(), 0, size)))
+        let pieces = file::stream(Arc::new(blob), place.clone(), from, size.saturating_sub(from));
+        Ok(Unverified::new(place, pieces))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use sealift::content::{Reader, Sink, Source};
+use sealift::content::{Reader, Sink, Source, Unverified};
 use sealift::error::{Error, Kind, Result, Retry};
 use sealift::oci::{Descriptor, Digest, MediaType, Name, Role, media};
 use sealift::registry::{Client, Keychain, Options, Repository};
@@ -108,11 +108,53 @@ async fn an_endless_blob_stops_at_its_size() {
     assert_eq!(kind(read(&repository(&server), &layer(b"abc")).await), Kind::SizeMismatch);
 }
 
+/// A server that breaks off after `ab`, and answers the next request with `rest`.
+fn breaking(rest: Answer) -> Lying {
+    Lying::start(move |_, number| match number {
+        0 => Answer::new(200).header("Content-Length", 3).body("ab"),
+        _ => rest.clone(),
+    })
+}
+
 #[tokio::test]
-async fn a_body_cut_short_may_be_tried_again() {
+async fn a_body_cut_short_goes_on_where_it_broke() {
+    let server = breaking(Answer::new(206).header("Content-Range", "bytes 2-2/3").body("c"));
+    assert_eq!(read(&repository(&server), &layer(b"abc")).await.unwrap(), "abc");
+    let ranges: Vec<_> = server.seen().iter().map(|r| r.header("range").map(str::to_owned)).collect();
+    assert_eq!(ranges, [None, Some("bytes=2-".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_ranges_sends_everything_again() {
+    let server = breaking(Answer::new(200).body("abc"));
+    assert_eq!(read(&repository(&server), &layer(b"abc")).await.unwrap(), "abc");
+}
+
+#[tokio::test]
+async fn another_range_than_the_one_asked_for_is_refused() {
+    for lie in ["bytes 1-2/3", "bytes 2-2/4", "bytes 2-9/3", "bytes 2-2", "", "items 2-2/3"] {
+        let server = breaking(Answer::new(206).header("Content-Range", lie).body("c"));
+        let error = read(&repository(&server), &layer(b"abc")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::UnexpectedContent, "{lie}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_bytes_behind_a_break_are_found_by_their_digest() {
+    for rest in
+        [Answer::new(206).header("Content-Range", "bytes 2-2/3").body("X"), Answer::new(200).body("XYZ")]
+    {
+        let error = read(&repository(&breaking(rest)), &layer(b"abc")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::DigestMismatch);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_never_gets_further_is_given_up() {
     let server = Lying::start(|_, _| Answer::new(200).header("Content-Length", 3).body("ab"));
     let error = read(&repository(&server), &layer(b"abc")).await.unwrap_err();
-    assert_eq!((error.kind(), error.retryable()), (Kind::Network, Retry::Soon));
+    assert_eq!((error.kind(), error.retryable()), (Kind::Network, Retry::Never));
+    assert_eq!(server.seen().len(), 3);
 }
 
 #[tokio::test]
@@ -134,7 +176,7 @@ async fn a_document_beyond_the_limit_is_not_even_asked_for() {
 async fn silence_in_a_body_times_out() {
     let server = Lying::start(|_, _| Answer::new(200).header("Content-Length", 3).stalling("ab"));
     let error = read(&repository(&server), &layer(b"abc")).await.unwrap_err();
-    assert_eq!((error.kind(), error.retryable()), (Kind::Timeout, Retry::Soon));
+    assert_eq!((error.kind(), error.retryable()), (Kind::Timeout, Retry::Never));
 }
 
 // Names.
@@ -599,8 +641,10 @@ async fn the_sources_failure_is_told_as_such() {
     let expected = layer(b"abcdef");
     let broken =
         stream::iter([Ok(Bytes::from_static(b"abc")), Err(Error::new(Kind::Io, "the stick is gone"))]);
-    let error =
-        repository(&server).push(&expected, Reader::new(&expected, "stick", broken)).await.unwrap_err();
+    let error = repository(&server)
+        .push(&expected, Reader::new(&expected, Unverified::new("stick", broken)))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), Kind::Io, "{error}");
     assert!(error.to_string().starts_with("source: the stick is gone"), "{error}");
     let wrong = repository(&server).push(&expected, reader(&expected, b"abcdeX")).await.unwrap_err();
@@ -636,7 +680,10 @@ async fn a_rash_success_is_not_believed() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         Some((Ok(pieces.next()?), pieces))
     });
-    let error = repository(&server).push(&expected, Reader::new(&expected, "test", slow)).await.unwrap_err();
+    let error = repository(&server)
+        .push(&expected, Reader::new(&expected, Unverified::new("test", slow)))
+        .await
+        .unwrap_err();
     assert!([Kind::RegistryCorrupt, Kind::Network].contains(&error.kind()), "{error}");
 }
 
@@ -654,7 +701,10 @@ async fn a_slow_source_is_waited_for_and_a_silent_server_is_not() {
     let server = taking("/session");
     let repository =
         repository_with(Options { idle_timeout: Duration::from_millis(500), ..options() }, &server.host());
-    repository.push(&expected, Reader::new(&expected, "slow", slow([b"abc", b"def"]))).await.unwrap();
+    repository
+        .push(&expected, Reader::new(&expected, Unverified::new("slow", slow([b"abc", b"def"]))))
+        .await
+        .unwrap();
 
     let server = Lying::start(|request, _| match request.method.as_str() {
         "POST" => Answer::new(202).header("Location", "/session"),

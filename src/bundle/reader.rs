@@ -15,7 +15,7 @@ use super::contents::{Contents, Entry, Part, statement_header_offset};
 use super::statement::Statement;
 use super::writer::encode_index;
 use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, SUMS_PATH, signature_path, sums, tar};
-use crate::content::{Meter, Reader, Source, Stage, Watch, file};
+use crate::content::{Meter, Source, Stage, Unverified, Watch, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Descriptor, Digest, Hasher, MediaType, Name};
@@ -567,15 +567,16 @@ impl Source for Blobs {
         Err(Error::new(Kind::NotFound, "a bundle is not asked by name").at(name))
     }
 
-    async fn fetch(&self, expected: &Descriptor) -> Result<Reader> {
+    async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
         let entry = self.contents.blob(&expected.digest).map(|(_, entry)| entry);
         let entry = entry.filter(|entry| entry.size == expected.size).ok_or_else(|| {
             Error::new(Kind::BlobMissing, "the bundle does not hold a blob of this digest and size")
                 .at(&self.place)
                 .got(format_args!("{} of {} bytes", expected.digest, expected.size))
         })?;
-        let pieces = file::stream(self.file.clone(), self.place.clone(), entry.offset, entry.size);
-        Ok(Reader::new(expected, format_args!("{}: {}", self.place, entry.path()), pieces))
+        let (offset, left) = (entry.offset.saturating_add(from), entry.size.saturating_sub(from));
+        let pieces = file::stream(self.file.clone(), self.place.clone(), offset, left);
+        Ok(Unverified::new(format_args!("{}: {}", self.place, entry.path()), pieces))
     }
 }
 

@@ -5,6 +5,7 @@ pub mod file;
 mod reader;
 mod remembered;
 mod retry;
+mod unverified;
 mod watch;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use crate::oci::{Descriptor, Digest, Name};
 pub use reader::Reader;
 pub use remembered::Remembered;
 pub use retry::{Patience, retrying};
+pub use unverified::Unverified;
 pub use watch::{Meter, Quiet, Stage, Watch};
 
 /// A place that content comes from: one repository of a registry, an OCI layout, a verified bundle.
@@ -28,16 +30,35 @@ pub trait Source: Send + Sync {
     /// `NotFound` where the name does not exist, which is told apart from a failure to ask.
     async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)>;
 
+    /// Opens the content that `expected` describes, from byte `from` on. Only a [`Reader`] can use it.
+    async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified>;
+
     /// Opens the content that `expected` describes. The reader ends only after it verified it.
-    async fn fetch(&self, expected: &Descriptor) -> Result<Reader>;
+    async fn fetch(&self, expected: &Descriptor) -> Result<Reader> {
+        Ok(Reader::new(expected, self.open(expected, 0).await?))
+    }
 }
 
 /// A place that content goes to: one repository of a registry, an OCI layout, a bundle being written.
 /// It is told what to expect, so unnamed bytes cannot enter.
 #[async_trait]
 pub trait Sink: Send + Sync {
+    /// Whether the place would take `bytes` more: asked before the first of them moves. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// What would stop the transfer later: no right to write, no room.
+    async fn ready(&self, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the place holds this content already, intact as far as the place can tell.
     async fn exists(&self, expected: &Descriptor) -> Result<bool>;
+
+    /// What the place has of this content since an earlier try broke off. It is verified with the
+    /// rest, as if it came from the source.
+    async fn begun(&self, _expected: &Descriptor) -> Result<Option<Begun>> {
+        Ok(None)
+    }
 
     /// Asks the place to take the content over from `repository` beside it, without sending it.
     /// `false` where it does not do that; the content is then pushed.
@@ -58,4 +79,12 @@ pub trait Sink: Send + Sync {
     async fn commit(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// The beginning of some content, at the place where it goes.
+pub struct Begun {
+    /// Bytes that are there, at most the size of the content.
+    pub length: u64,
+    /// These bytes.
+    pub content: Unverified,
 }

@@ -4,9 +4,9 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream, Stream};
+use futures_util::stream::BoxStream;
 
-use super::Meter;
+use super::{Meter, Unverified};
 use crate::error::{Error, Kind, Result, Retry, Side};
 use crate::oci::{Descriptor, Hasher};
 
@@ -25,15 +25,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads `expected` from `stream`; `place` names it in errors.
-    pub fn new<S>(expected: &Descriptor, place: impl fmt::Display, stream: S) -> Self
-    where
-        S: Stream<Item = Result<Bytes>> + Send + 'static,
-    {
+    /// Reads `expected` from bytes that begin where it begins.
+    pub fn new(expected: &Descriptor, content: Unverified) -> Self {
+        let (place, stream) = content.into_parts();
         Reader {
             expected: expected.clone(),
-            place: place.to_string(),
-            stream: stream.boxed(),
+            place,
+            stream,
             hasher: Some(Hasher::default()),
             seen: 0,
             meter: None,
@@ -43,7 +41,7 @@ impl Reader {
 
     /// Reads `expected` from memory.
     pub fn of_bytes(expected: &Descriptor, place: impl fmt::Display, bytes: Bytes) -> Self {
-        Reader::new(expected, place, stream::once(async { Ok(bytes) }))
+        Reader::new(expected, Unverified::of_bytes(place, bytes))
     }
 
     /// Reports progress to `meter`.
@@ -156,11 +154,12 @@ impl Reader {
 mod tests {
     use super::*;
     use crate::oci::{Digest, MediaType, Role};
+    use futures_util::stream;
 
     async fn read(size: u64, digest: Digest, pieces: &[&'static str]) -> (Vec<Bytes>, Option<Kind>) {
         let expected = Descriptor { role: Role::Layer, media_type: MediaType::new("x"), digest, size };
         let pieces: Vec<_> = pieces.iter().map(|p| Ok(Bytes::from_static(p.as_bytes()))).collect();
-        let mut reader = Reader::new(&expected, "test", stream::iter(pieces));
+        let mut reader = Reader::new(&expected, Unverified::new("test", stream::iter(pieces)));
         let mut handed_out = Vec::new();
         loop {
             match reader.chunk().await {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Reader, Source};
+use super::{Source, Unverified};
 use crate::error::Result;
 use crate::limits;
 use crate::oci::{Descriptor, Digest, Name, Role};
@@ -51,18 +51,22 @@ impl Source for Remembered {
         Ok((descriptor, bytes))
     }
 
-    async fn fetch(&self, expected: &Descriptor) -> Result<Reader> {
+    async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
         if let Some(bytes) = self.recall(&expected.digest) {
-            return Ok(Reader::of_bytes(expected, expected.digest, bytes));
+            return Ok(part(expected, bytes, from));
         }
         let small = expected.role.is_document() && expected.size <= limits::DOCUMENT
             || expected.role == Role::Config && expected.size <= limits::CONFIG;
-        let reader = self.source.fetch(expected).await?;
         if !small {
-            return Ok(reader);
+            return self.source.open(expected, from).await;
         }
-        let bytes = reader.into_bytes().await?;
+        let bytes = self.source.fetch(expected).await?.into_bytes().await?;
         self.keep(expected.digest, &bytes);
-        Ok(Reader::of_bytes(expected, expected.digest, bytes))
+        Ok(part(expected, bytes, from))
     }
+}
+
+fn part(expected: &Descriptor, bytes: Bytes, from: u64) -> Unverified {
+    let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
+    Unverified::of_bytes(expected.digest, bytes.slice(from..))
 }

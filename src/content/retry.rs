@@ -22,6 +22,19 @@ impl Default for Patience {
 }
 
 impl Patience {
+    /// Waits after `tried` failed tries, the last of which ended in `error`.
+    ///
+    /// # Errors
+    /// `error`, marked as final, when it is time to give up.
+    pub async fn wait(&self, tried: u32, error: Error, note: &(dyn Fn(&str) + Send + Sync)) -> Result<()> {
+        let Some(pause) = self.pause(tried, error.retryable(), chance()) else {
+            return Err(error.retry(Retry::Never));
+        };
+        note(&announcement(&error, pause, tried, self.attempts));
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
     /// The pause after `tried` failed tries; `None` when it is time to give up. `chance` is between
     /// 0 and 1: full jitter, so that many clients do not come back at the same moment.
     fn pause(&self, tried: u32, retry: Retry, chance: f64) -> Option<Duration> {
@@ -59,11 +72,7 @@ where
             Err(error) => error,
         };
         tried += 1;
-        let Some(pause) = patience.pause(tried, error.retryable(), chance()) else {
-            return Err(error.retry(Retry::Never));
-        };
-        note(&announcement(&error, pause, tried, patience.attempts));
-        tokio::time::sleep(pause).await;
+        patience.wait(tried, error, note).await?;
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::{Node, Plan, Sources};
-use crate::content::{Meter, Patience, Sink, Source, Stage, Watch, file, retrying};
+use crate::content::{Meter, Patience, Reader, Sink, Source, Stage, Watch, file, retrying};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name};
 
@@ -347,8 +347,16 @@ fn at_tag(error: Error, tag: &TagMove) -> Error {
 }
 
 async fn send(descriptor: &Descriptor, source: &dyn Source, sink: &dyn Sink, meter: Meter) -> Result<()> {
-    let content = source.fetch(descriptor).await.map_err(|e| e.side(Side::Source))?;
-    sink.push(descriptor, content.metered(meter).from(Side::Source))
+    let begun = sink.begun(descriptor).await.map_err(|e| e.side(Side::Destination))?;
+    let content = match begun {
+        None => source.open(descriptor, 0).await.map_err(|e| e.side(Side::Source))?,
+        Some(begun) if begun.length >= descriptor.size => begun.content,
+        Some(begun) => {
+            let rest = source.open(descriptor, begun.length).await.map_err(|e| e.side(Side::Source))?;
+            begun.content.then(rest)
+        }
+    };
+    sink.push(descriptor, Reader::new(descriptor, content).metered(meter).from(Side::Source))
         .await
         .map_err(|e| e.side(Side::Destination))
 }

@@ -152,6 +152,11 @@ impl Client {
         retrying(self.0.patience, &*self.0.note, attempt).await
     }
 
+    /// Waits before the next try after `tried` failed ones; hands the failure back when patience ends.
+    pub(super) async fn pause(&self, tried: u32, error: Error) -> Result<()> {
+        self.0.patience.wait(tried, error, &*self.0.note).await
+    }
+
     /// Sends until there is an expected answer.
     pub(super) async fn send(&self, endpoint: &Endpoint, call: &Call) -> Result<Response> {
         self.patiently(|| self.send_once(endpoint, call)).await

@@ -18,6 +18,7 @@
 mod auth;
 mod client;
 pub mod credentials;
+mod download;
 mod origin;
 mod refusal;
 mod repository;

@@ -4,18 +4,16 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::{self, Stream};
-use reqwest::header::{
-    ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
-};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, Response, Url};
 
 use super::auth::Scope;
 use super::client::{Call, Client, Endpoint, resolve};
-use super::transport::{self, Limits};
+use super::download::{Download, check_encoding};
+use super::transport;
 use super::upload::Upload;
 use super::{origin, refusal, wire};
-use crate::content::{Reader, Sink, Source};
+use crate::content::{Reader, Sink, Source, Unverified};
 use crate::error::{Error, Kind, Result, Retry};
 use crate::limits;
 use crate::oci::{self, Descriptor, Digest, MediaType, Name, Tag, media, own_media_type};
@@ -50,14 +48,11 @@ impl Source for Repository {
             .await
     }
 
-    async fn fetch(&self, expected: &Descriptor) -> Result<Reader> {
+    async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
         check_document_size(expected).map_err(|e| e.at(self.place(expected)))?;
         let call = self.content_call(Method::GET, expected, "cannot fetch", self.pulling())?;
-        let response = self.client.send(&self.endpoint, &call).await?;
-        check_encoding(response.headers()).map_err(|e| e.at(&call.place))?;
-        check_length(response.headers(), expected, Kind::SizeMismatch).map_err(|e| e.at(&call.place))?;
-        let place = call.place.clone();
-        Ok(Reader::new(expected, &call.place, pieces(response, place, self.client.limits())))
+        let download = Download::new(self.client.clone(), self.endpoint.clone(), call, expected.size);
+        download.open(from).await
     }
 }
 
@@ -309,19 +304,6 @@ impl Repository {
     }
 }
 
-/// A body as a stream of pieces, each within the time allowed.
-fn pieces(
-    response: Response,
-    place: String,
-    clock: Limits,
-) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
-    let url = response.url().clone();
-    stream::try_unfold((response, url, place), move |(mut response, url, place)| async move {
-        let piece = transport::next_piece(&mut response, clock, &url).await.map_err(|e| e.at(&place))?;
-        Ok(piece.map(|piece| (piece, (response, url, place))))
-    })
-}
-
 /// The upload session's URL (distribution-spec: `Location` may be relative, and may carry a query
 /// that has to be kept).
 fn session_of(response: &Response) -> Result<Url> {
@@ -345,20 +327,6 @@ fn check_document_size(expected: &Descriptor) -> Result<()> {
             .expected(format_args!("at most {}", limits::DOCUMENT)));
     }
     Ok(())
-}
-
-fn check_encoding(headers: &HeaderMap) -> Result<()> {
-    let encoded = |value: &&HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
-    match headers.get_all(CONTENT_ENCODING).iter().find(encoded) {
-        Some(encoding) => Err(Error::new(
-            Kind::UnexpectedContent,
-            "the content comes in an encoding that was not asked for",
-        )
-        .got(String::from_utf8_lossy(encoding.as_bytes()))
-        .expected("identity")
-        .hint("a proxy on the way compresses what must not be changed")),
-        None => Ok(()),
-    }
 }
 
 /// The header itself: an answer to HEAD has no body that could have a length.
