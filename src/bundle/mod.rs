@@ -10,6 +10,7 @@
 
 mod contents;
 mod draft;
+mod head;
 mod journal;
 mod ledger;
 mod partial;

@@ -1,6 +1,7 @@
 //! Moving bytes: where content comes from ([`Source`]), where it goes ([`Sink`]), and the one
 //! door between foreign bytes and trusted ones ([`Reader`]).
 
+mod conduit;
 pub mod file;
 mod reader;
 mod remembered;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Name};
 
+pub use conduit::{Inlet, Outlet, Room, conduit};
 pub use reader::Reader;
 pub use remembered::Remembered;
 pub use retry::{Patience, retrying};
