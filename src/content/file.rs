@@ -133,6 +133,22 @@ pub fn check_size(file: &File, path: &std::path::Path, size: u64) -> Result<()> 
     Ok(())
 }
 
+/// Whether a directory's file system has room for `bytes` more.
+///
+/// # Errors
+/// `NoSpace`. A file system that cannot tell is believed to have room: writing tells then.
+pub fn check_room(directory: &std::path::Path, bytes: u64) -> Result<()> {
+    let Ok(facts) = rustix::fs::statvfs(directory) else { return Ok(()) };
+    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+    // Some file systems do not know their size and say 0 of everything.
+    if facts.f_blocks == 0 || free >= bytes {
+        return Ok(());
+    }
+    Err(Error::io("not enough room", directory.display(), &std::io::ErrorKind::StorageFull.into())
+        .got(format_args!("{free} bytes free"))
+        .expected(format_args!("{bytes} bytes")))
+}
+
 /// Makes what happened to a directory's names last through a power cut.
 pub fn sync_directory(directory: &std::path::Path) -> Result<()> {
     File::open(directory)

@@ -3,6 +3,7 @@
 
 mod conduit;
 pub mod file;
+mod rate;
 mod reader;
 mod remembered;
 mod retry;
@@ -16,6 +17,7 @@ use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Name};
 
 pub use conduit::{Inlet, Outlet, Room, conduit};
+pub use rate::Rate;
 pub use reader::Reader;
 pub use remembered::Remembered;
 pub use retry::{Patience, retrying};
@@ -81,6 +83,19 @@ pub trait Sink: Send + Sync {
     async fn commit(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Content that passes by once, in an order of its own. Every blob is either carried on or skipped.
+#[async_trait]
+pub trait Procession: Send + Sync {
+    /// The blob whose turn it is; `None` when all have passed.
+    async fn next(&self) -> Result<Option<Digest>>;
+
+    /// Hands its bytes on as they come. Whoever takes them verifies them.
+    async fn carry(&self, inlet: Inlet) -> Result<()>;
+
+    /// Verifies it and lets it go.
+    async fn skip(&self) -> Result<()>;
 }
 
 /// The beginning of some content, at the place where it goes.
