@@ -55,10 +55,14 @@ impl Upload {
         let client = transport.client(&url)?;
         request.headers_mut().insert(CONTENT_LENGTH, self.size.into());
         *request.body_mut() = Some(self.clone().body(content));
+        let permit = transport.enter(&url).await;
         let answer = tokio::select! {
             answer = client.execute(request) => answer.map_err(|error| transport::failure(&error, &url)),
             limit = self.silence(transport.limits()) => Err(transport::silent(&url, limit)),
         };
+        if let Ok(answer) = &answer {
+            permit.answered(answer.status());
+        }
         match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(failure) => Err(failure.side(Side::Source)),
             None => answer,
