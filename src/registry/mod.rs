@@ -13,8 +13,9 @@
 //! - each body has a size limit and each wait a time limit.
 //!
 //! What may be tried again is tried again ([`retrying`](crate::content::retrying)), except for streamed
-//! uploads: their content is gone after one try, so the caller begins anew with a fresh reader. A host
-//! that is asked for too much is asked for less at once.
+//! uploads: their content is gone after one try, so the caller comes again with a fresh reader. What the
+//! registry has of it by then is verified, but not sent again. A host that is asked for too much is asked
+//! for less at once.
 
 mod auth;
 mod client;
@@ -24,6 +25,7 @@ mod gate;
 mod origin;
 mod refusal;
 mod repository;
+mod session;
 mod transport;
 mod upload;
 pub mod wire;
