@@ -519,6 +519,48 @@ async fn a_host_that_is_asked_for_too_much_is_asked_for_half() {
     assert!((1..=CROWD / 2).contains(&most), "{most}");
 }
 
+// Asking beforehand.
+
+#[tokio::test]
+async fn readiness_is_an_upload_begun_and_given_back() {
+    for end in [204, 404, 405, 500] {
+        let server = Lying::start(move |request, _| match request.method.as_str() {
+            "POST" => Answer::new(202).header("Location", "/first?s=1"),
+            _ => Answer::new(end),
+        });
+        let repository = repository(&server.host());
+        repository.ready(0).await.unwrap();
+        assert!(server.seen().is_empty());
+        repository.ready(1).await.unwrap();
+        let seen = server.seen();
+        assert_eq!(methods(&server), ["POST", "DELETE"]);
+        assert_eq!(
+            (seen[0].path.as_str(), seen[1].path.as_str()),
+            ("/v2/acme/agent/blobs/uploads/", "/first?s=1")
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_stops_an_upload_is_told_beforehand() {
+    for (answer, kind, hint) in [
+        (Answer::new(401).header("WWW-Authenticate", "Basic realm=\"r\""), Kind::Auth, "login"),
+        (Answer::new(403).body(complaint("DENIED")), Kind::Auth, "login"),
+        (Answer::new(404), Kind::NotFound, "check the host"),
+        (Answer::new(404).body(complaint("NAME_UNKNOWN")), Kind::NotFound, "to be made first"),
+        (Answer::new(405).body(complaint("UNSUPPORTED")), Kind::RegistryUnsupported, "read-only"),
+        (Answer::new(507), Kind::RegistryRejected, "full"),
+        (Answer::new(202), Kind::RegistryUnsupported, ""),
+        (Answer::new(200).body("<html>"), Kind::UnexpectedContent, ""),
+    ] {
+        let server = Lying::start(move |_, _| answer.clone());
+        let error = repository(&server.host()).ready(1).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(&format!("{}/acme/agent", server.host())), "{error}");
+        assert!(error.advice().unwrap_or_default().contains(hint), "{error}: {:?}", error.advice());
+    }
+}
+
 // The real thing, behind a line with faults.
 
 /// What happens to a request on the line.
@@ -672,4 +714,15 @@ async fn distribution_goes_on_after_a_break_between_parts() {
     assert_eq!(arrived, content.len(), "each byte arrived once");
     assert_eq!(line.all("GET").len(), 3 * 2, "the session was asked after each part that did not arrive");
     assert_eq!(left_over(&registry), 0);
+}
+
+#[tokio::test]
+async fn a_real_registry_is_ready_and_keeps_nothing_of_the_question() {
+    if !peer("docker-registry") {
+        return;
+    }
+    let registry = Registry::start();
+    repository(&registry.address()).ready(1).await.unwrap();
+    assert_eq!(left_over(&registry), 0);
+    assert_eq!(registry.blobs(), 0);
 }

@@ -60,6 +60,24 @@ impl Source for Repository {
 
 #[async_trait]
 impl Sink for Repository {
+    /// An upload is begun and given back: nothing else tells whether one may be.
+    async fn ready(&self, bytes: u64) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let mut call = session::begin_call(&self.endpoint, self.pushing(), self.to_string())?;
+        call.what = "the registry takes no uploads";
+        let hint =
+            "check the host and the repository; some registries want it, or its project, to be made first";
+        let response = match self.client.send(&self.endpoint, &call).await {
+            Err(error) if error.kind() == Kind::NotFound => return Err(error.hint_instead(hint)),
+            response => response?,
+        };
+        let session = session::location(&response).map_err(|e| e.at(self))?;
+        session::cancel(&self.client, &self.endpoint, self.pushing(), session).await;
+        Ok(())
+    }
+
     async fn exists(&self, expected: &Descriptor) -> Result<bool> {
         let mut call = self.content_call(Method::HEAD, expected, "cannot look for", self.pushing())?;
         call.expected = &[200, 404];
