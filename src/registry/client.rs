@@ -13,6 +13,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::auth::{Asked, Auth, Authorization, Challenge, Scope};
 use super::credentials::{Keychain, is_hub};
 use super::repository::Repository;
+use super::session::Parts;
 use super::transport::{self, Limits, Transport};
 use super::{origin, refusal, wire};
 use crate::content::{Patience, retrying};
@@ -76,6 +77,7 @@ pub struct Client(Arc<Shared>);
 struct Shared {
     transport: Transport,
     auth: Auth,
+    parts: Parts,
     plain_http: Vec<String>,
     tls: Vec<String>,
     patience: Patience,
@@ -90,6 +92,7 @@ impl Client {
     pub fn new(options: Options) -> Result<Self> {
         Ok(Client(Arc::new(Shared {
             auth: Auth::new(options.keychain.clone()),
+            parts: Parts::default(),
             plain_http: options.plain_http.clone(),
             tls: options.tls.clone(),
             patience: Patience { attempts: options.attempts, backoff: options.backoff },
@@ -128,6 +131,10 @@ impl Client {
 
     pub(super) fn limits(&self) -> Limits {
         self.0.transport.limits()
+    }
+
+    pub(super) fn parts(&self) -> &Parts {
+        &self.0.parts
     }
 
     fn endpoint(&self, registry: &oci::Registry, repository: &str) -> Endpoint {

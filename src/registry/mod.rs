@@ -12,16 +12,20 @@
 //! - "absent" is a 404 and nothing else: a refusal, a limit or a silence is an error;
 //! - each body has a size limit and each wait a time limit.
 //!
-//! What may be tried again is tried again ([`retrying`](crate::content::retrying)), except for streamed uploads: their content is
-//! gone after one try, so the caller begins anew with a fresh reader.
+//! What may be tried again is tried again ([`retrying`](crate::content::retrying)), except for streamed
+//! uploads: their content is gone after one try, so the caller comes again with a fresh reader. What the
+//! registry has of it by then is verified, but not sent again. A host that is asked for too much is asked
+//! for less at once.
 
 mod auth;
 mod client;
 pub mod credentials;
 mod download;
+mod gate;
 mod origin;
 mod refusal;
 mod repository;
+mod session;
 mod transport;
 mod upload;
 pub mod wire;

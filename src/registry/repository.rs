@@ -1,20 +1,21 @@
 //! One repository of a registry, as a place that content comes from and goes to.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Method, Response, Url};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, Response};
 
 use super::auth::Scope;
-use super::client::{Call, Client, Endpoint, resolve};
+use super::client::{Call, Client, Endpoint};
 use super::download::{Download, check_encoding};
+use super::session::{self, Broken, Push, said_digest};
 use super::transport;
-use super::upload::Upload;
-use super::{origin, refusal, wire};
+use super::{refusal, wire};
 use crate::content::{Reader, Sink, Source, Unverified};
-use crate::error::{Error, Kind, Result, Retry};
+use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{self, Descriptor, Digest, MediaType, Name, Tag, media, own_media_type};
 
@@ -28,6 +29,7 @@ const MOUNT_ANSWERS: &[u16] = &[201, 202, 400, 401, 403, 404, 405, 409, 413, 415
 pub struct Repository {
     client: Client,
     endpoint: Endpoint,
+    broken: Arc<Broken>,
 }
 
 impl fmt::Display for Repository {
@@ -58,6 +60,24 @@ impl Source for Repository {
 
 #[async_trait]
 impl Sink for Repository {
+    /// An upload is begun and given back: nothing else tells whether one may be.
+    async fn ready(&self, bytes: u64) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let mut call = session::begin_call(&self.endpoint, self.pushing(), self.to_string())?;
+        call.what = "the registry takes no uploads";
+        let hint =
+            "check the host and the repository; some registries want it, or its project, to be made first";
+        let response = match self.client.send(&self.endpoint, &call).await {
+            Err(error) if error.kind() == Kind::NotFound => return Err(error.hint_instead(hint)),
+            response => response?,
+        };
+        let session = session::location(&response).map_err(|e| e.at(self))?;
+        session::cancel(&self.client, &self.endpoint, self.pushing(), session).await;
+        Ok(())
+    }
+
     async fn exists(&self, expected: &Descriptor) -> Result<bool> {
         let mut call = self.content_call(Method::HEAD, expected, "cannot look for", self.pushing())?;
         call.expected = &[200, 404];
@@ -74,7 +94,8 @@ impl Sink for Repository {
 
     async fn mount(&self, expected: &Descriptor, repository: &str) -> Result<bool> {
         let source = self.endpoint.sibling(&repository.parse::<oci::Repository>()?);
-        let mut call = self.session_call(expected, self.pushing().and_pull(&source))?;
+        let scope = self.pushing().and_pull(&source);
+        let mut call = session::begin_call(&self.endpoint, scope, self.place(expected))?;
         call.expected = MOUNT_ANSWERS;
         let pairs = [("mount", expected.digest.to_string()), ("from", source)];
         call.url.query_pairs_mut().extend_pairs(pairs);
@@ -88,9 +109,9 @@ impl Sink for Repository {
             return said_digest(response.headers(), expected).map(|()| true).map_err(|e| e.at(&call.place));
         }
         if response.status() == 202
-            && let Ok(session) = session_of(&response)
+            && let Ok(session) = session::location(&response)
         {
-            self.cancel(session).await;
+            session::cancel(&self.client, &self.endpoint, self.pushing(), session).await;
         }
         Ok(false)
     }
@@ -125,7 +146,7 @@ impl Sink for Repository {
 
 impl Repository {
     pub(super) fn new(client: Client, endpoint: Endpoint) -> Self {
-        Repository { client, endpoint }
+        Repository { client, endpoint, broken: Arc::default() }
     }
 
     fn path(&self) -> &str {
@@ -184,15 +205,6 @@ impl Repository {
         Ok(call)
     }
 
-    fn session_call(&self, expected: &Descriptor, scope: Scope) -> Result<Call> {
-        let path = wire::uploads_path(self.path());
-        let mut call = Call::new(&self.endpoint, Method::POST, &path, "cannot begin an upload")?;
-        call.expected = &[202];
-        call.scope = scope;
-        call.place = self.place(expected);
-        Ok(call)
-    }
-
     async fn read_document(&self, response: &mut Response) -> Result<(Descriptor, Bytes)> {
         check_encoding(response.headers())?;
         let bytes = transport::read(response, limits::DOCUMENT, self.client.limits()).await?;
@@ -238,80 +250,23 @@ impl Repository {
         said_digest(response.headers(), document).map_err(|e| e.at(&call.place))
     }
 
-    /// distribution-spec, "POST then PUT": one session, one request with all of the content.
     async fn push_blob(&self, expected: &Descriptor, content: Reader) -> Result<()> {
-        let begin = self.session_call(expected, self.pushing())?;
-        let response = self.client.send(&self.endpoint, &begin).await?;
-        let session = session_of(&response).map_err(|e| e.at(&begin.place))?;
-        let mut finish = self.session_call(expected, self.pushing())?;
-        (finish.method, finish.url, finish.expected) = (Method::PUT, session.clone(), &[201]);
-        finish.what = "cannot upload";
-        finish.url.query_pairs_mut().append_pair("digest", &expected.digest.to_string());
-        finish.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        let response = match self.put_blob(&finish, expected, content).await {
-            Ok(response) => response,
-            Err(error) => {
-                // Ours to clean up if the registry did nothing wrong.
-                if error.retryable() == Retry::Never {
-                    self.cancel(session).await;
-                }
-                return Err(error.at(&finish.place));
-            }
+        let push = self.blob_push(expected);
+        let session = match self.broken.take(&expected.digest) {
+            None => push.begin().await?,
+            Some(broken) => match push.look(broken).await {
+                Some(session) => session,
+                // It may be gone because it was finished, and what was lost is the answer alone.
+                None if matches!(self.exists(expected).await, Ok(true)) => return Ok(()),
+                None => push.begin().await?,
+            },
         };
-        said_digest(response.headers(), expected).map_err(|e| e.at(&finish.place))
+        push.send(session, content).await
     }
 
-    async fn put_blob(&self, call: &Call, expected: &Descriptor, content: Reader) -> Result<Response> {
-        let at_home = origin::same(&call.url, &self.endpoint.url("/")?);
-        let auth = self.client.auth();
-        let login = auth.ready(self.client.transport(), &self.endpoint, &call.scope).await?;
-        let login = login.filter(|_| at_home);
-        let request = call.request(&call.url, login.as_ref());
-        let upload = Upload::new(expected.size);
-        let response = if expected.size == 0 {
-            // There is no piece whose absence would stop a wrong digest: verify first.
-            content.into_bytes().await?;
-            transport::send(self.client.transport(), request).await?
-        } else {
-            upload.send(self.client.transport(), request, content).await?
-        };
-        let refused = response.status() == 401;
-        let answer = self.client.accept(call, response, login.as_ref()).await;
-        match (answer, login) {
-            // The token grew old on the way: it can be replaced, but the body is gone.
-            (Err(error), Some(login))
-                if refused && auth.forget(&self.endpoint, &call.scope, &login).await =>
-            {
-                Err(error.retry(Retry::Soon))
-            }
-            (Ok(_), _) if !upload.complete() => {
-                Err(Error::new(Kind::RegistryCorrupt, "the registry says it has what it was not given yet"))
-            }
-            (answer, _) => answer,
-        }
+    fn blob_push<'a>(&'a self, expected: &'a Descriptor) -> Push<'a> {
+        Push { client: &self.client, endpoint: &self.endpoint, broken: &self.broken, expected }
     }
-
-    /// Gives an upload session back, if that is possible without much ado.
-    async fn cancel(&self, session: Url) {
-        let Ok(mut call) = Call::new(&self.endpoint, Method::DELETE, "/", "cannot end an upload") else {
-            return;
-        };
-        (call.url, call.scope) = (session, self.pushing());
-        if self.endpoint.url("/").is_ok_and(|registry| origin::same(&call.url, &registry)) {
-            let limit = self.client.limits().idle.min(std::time::Duration::from_secs(5));
-            let _ = tokio::time::timeout(limit, self.client.send_once(&self.endpoint, &call)).await;
-        }
-    }
-}
-
-/// The upload session's URL (distribution-spec: `Location` may be relative, and may carry a query
-/// that has to be kept).
-fn session_of(response: &Response) -> Result<Url> {
-    let location = response.headers().get(LOCATION).ok_or_else(|| {
-        Error::new(Kind::RegistryUnsupported, "the registry began an upload without saying where")
-            .expected("a Location header")
-    })?;
-    resolve(response, location)
 }
 
 fn header(text: &str) -> Result<HeaderValue> {
@@ -340,11 +295,6 @@ fn check_length(headers: &HeaderMap, expected: &Descriptor, kind: Kind) -> Resul
         }
         _ => Ok(()),
     }
-}
-
-fn said_digest(headers: &HeaderMap, expected: &Descriptor) -> Result<()> {
-    let what = "the registry says it holds something else under this digest";
-    refusal::check_digest(headers, expected.digest, Kind::RegistryCorrupt, what)
 }
 
 /// `Content-Type` without its parameters.

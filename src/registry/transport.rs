@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::client::Options;
+use super::gate::{Gate, Permit};
 use super::origin;
 use crate::content::file::read_small;
 use crate::error::{Error, Kind, Result, Retry};
@@ -62,6 +63,7 @@ pub struct Transport {
     options: Options,
     roots: Vec<Certificate>,
     clients: Mutex<HashMap<Way, reqwest::Client>>,
+    gates: Mutex<HashMap<String, Arc<Gate>>>,
 }
 
 impl Transport {
@@ -73,12 +75,19 @@ impl Transport {
         for file in &options.ca {
             roots.extend(read_roots(file)?);
         }
-        Ok(Transport { options, roots, clients: Mutex::default() })
+        Ok(Transport { options, roots, clients: Mutex::default(), gates: Mutex::default() })
     }
 
     /// The waiting times.
     pub fn limits(&self) -> Limits {
         Limits { connect: self.options.connect_timeout, idle: self.options.idle_timeout }
+    }
+
+    /// Waits until `url`'s host may be given one more request.
+    pub async fn enter(&self, url: &Url) -> Permit {
+        let host = origin::authority(url);
+        let gate = self.gates.lock().unwrap_or_else(PoisonError::into_inner).entry(host).or_default().clone();
+        gate.enter().await
     }
 
     /// The client that connects to `url`'s host.
@@ -205,8 +214,10 @@ pub async fn send(transport: &Transport, request: reqwest::Request) -> Result<re
     let url = request.url().clone();
     let client = transport.client(&url)?;
     let limit = transport.limits().head();
+    // Whoever waits for the others is not kept waiting by the server.
+    let permit = transport.enter(&url).await;
     match timeout(limit, client.execute(request)).await {
-        Ok(answer) => answer.map_err(|error| failure(&error, &url)),
+        Ok(answer) => answer.inspect(|a| permit.answered(a.status())).map_err(|error| failure(&error, &url)),
         Err(_) => Err(silent(&url, limit)),
     }
 }

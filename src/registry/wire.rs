@@ -27,6 +27,8 @@ pub fn uploads_path(repository: &str) -> String {
 pub mod header {
     /// The digest of the content that an answer is about.
     pub const DIGEST: &str = "docker-content-digest";
+    /// The shortest part of a blob that a registry takes, but for the last one.
+    pub const CHUNK_MIN: &str = "oci-chunk-min-length";
 }
 
 /// An error body (distribution-spec, "Error Codes").
