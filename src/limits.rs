@@ -33,6 +33,13 @@ pub const BLOBS: usize = 110_000;
 /// Times that the documents of one plan may name content: bounds what planning keeps in memory.
 pub const EDGES: usize = 1_000_000;
 
+/// The journal of an interrupted export: several lines for each blob of the largest bundle.
+pub const JOURNAL: u64 = 64 << 20;
+
+/// Writes to a bundle's medium at once: sticks and cards serve few requests well, however many
+/// connections there are.
+pub const DISK_WRITES: usize = 2;
+
 /// A release manifest (TOML).
 pub const RELEASE_MANIFEST: u64 = 1 << 20;
 

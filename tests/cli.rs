@@ -496,7 +496,7 @@ fn an_export_interrupted_before_the_first_answer_leaves_nothing() {
 }
 
 #[test]
-fn an_export_interrupted_in_the_middle_of_a_layer_leaves_nothing() {
+fn an_export_interrupted_in_the_middle_of_a_layer_is_finished_by_the_same_command() {
     for signal in ["-INT", "-TERM", "-HUP"] {
         let scratch = Scratch::with_small_release();
         let (send, stalled) = mpsc::channel();
@@ -515,9 +515,10 @@ fn an_export_interrupted_in_the_middle_of_a_layer_leaves_nothing() {
             said.lines().last().unwrap_or_default().starts_with("interrupted: nothing is half done"),
             "{said}"
         );
-        scratch.holds_no_bundle();
-        // And the same command finishes the job.
-        scratch.sealift(EXPORT).ok();
+        scratch.holds_no_finished_bundle();
+        assert!(scratch.has("bundle.tar.partial"));
+        scratch.sealift(EXPORT).ok().says("going on with an interrupted export");
+        assert!(!scratch.has("bundle.tar.partial") && !scratch.has("bundle.tar.partial.journal"));
     }
 }
 
@@ -617,7 +618,7 @@ fn a_layer_that_stays_wrong_gives_no_bundle() {
         .fails(3, "DigestMismatch")
         .says("source: ")
         .says(&host);
-    scratch.holds_no_bundle();
+    scratch.holds_no_finished_bundle();
 }
 
 #[test]

@@ -544,10 +544,10 @@ fn a_source_whose_blobs_are_damaged_gives_no_bundle() {
         damaged[10] ^= 4;
         scratch.write(&path, damaged);
         scratch.sealift(support::EXPORT).fails(3, kind).says("source: ");
-        scratch.holds_no_bundle();
+        scratch.holds_no_finished_bundle();
         scratch.write(&path, &entry.content[..entry.content.len() - 1]);
         scratch.sealift(support::EXPORT).fails(3, "SizeMismatch").says("source: ");
-        scratch.holds_no_bundle();
+        scratch.holds_no_finished_bundle();
         scratch.write(&path, &entry.content);
     }
     scratch.sealift(support::EXPORT).ok();

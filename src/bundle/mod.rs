@@ -9,15 +9,21 @@
 //! a [`Bundle<Verified>`] gives content away.
 
 mod contents;
+mod draft;
+mod journal;
+mod ledger;
+mod partial;
 mod reader;
 mod statement;
 mod sums;
 mod tar;
 mod writer;
 
+pub use draft::Draft;
+pub use partial::check_target;
 pub use reader::{Bundle, Sealed, Trusted, Verified};
 pub use statement::Statement;
-pub use writer::{Draft, Writer, check_target};
+pub use writer::Writer;
 
 /// `oci-layout`, in full (image-layout.md, "oci-layout file").
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;

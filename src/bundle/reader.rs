@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::contents::{Contents, Entry, Part, statement_header_offset};
+use super::draft::encode_index;
 use super::statement::Statement;
-use super::writer::encode_index;
 use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, SUMS_PATH, signature_path, sums, tar};
 use crate::content::{Meter, Source, Stage, Unverified, Watch, file};
 use crate::error::{Error, Kind, Result};

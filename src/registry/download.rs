@@ -136,7 +136,7 @@ impl Underway {
 }
 
 fn ended_early(position: u64, size: u64) -> Error {
-    Error::new(Kind::SizeMismatch, "the content ended early")
+    Error::new(Kind::Network, "the content ended early")
         .got(format_args!("{position} bytes"))
         .expected(format_args!("{size} bytes"))
         .retry(Retry::Soon)

@@ -123,10 +123,14 @@ impl Prepared {
         let signatures: Vec<(KeyId, Signature)> =
             keys.iter().map(|key| (key.public().id(), key.sign(draft.sums()))).collect();
         let signers = signatures.iter().map(|(id, _)| *id).collect();
-        let writer = Arc::new(Writer::create(output, &draft, signatures, replace)?);
-        drop(draft);
+        let sealing = draft.sign(&self.plan, signatures)?;
+        let writer = Arc::new(Writer::create(output, sealing, replace, &|text| watch.note(text))?);
+        if writer.resumed() > 0 {
+            watch.note(&format!("going on with an interrupted export: {} bytes are there", writer.resumed()));
+        }
         let place = Place { sink: writer.clone(), repository: String::new(), images: Vec::new() };
         let everything = Survey::of_empty(&self.plan);
+        let also = watch.clone();
         let order = Transfer {
             plan: self.plan.clone(),
             sources: self.sources.clone(),
@@ -134,7 +138,11 @@ impl Prepared {
             jobs: self.jobs,
             watch,
         };
-        let done = transfer(order, &everything, "pulling").await?;
+        let done = transfer(order, &everything, "pulling").await;
+        if done.is_err() && writer.resumed() > 0 {
+            also.note("what was pulled is kept beside the bundle: the same command goes on from there");
+        }
+        let done = done?;
         let writer = Arc::into_inner(writer).ok_or_else(file::ended)?;
         let bytes = tokio::task::block_in_place(|| writer.finish())?;
         Ok(Exported { bytes, done, signers })

@@ -257,6 +257,16 @@ impl Scratch {
         assert!(left.is_empty(), "left behind: {left:?}");
     }
 
+    /// Requires that a failed export left nothing that looks finished. What had arrived may be kept.
+    #[track_caller]
+    pub fn holds_no_finished_bundle(&self) {
+        let names = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let unfinished = |name: &str| name.ends_with(".partial") || name.ends_with(".partial.journal");
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        let left: Vec<_> = names.filter(|name| name.contains(".tar") && !unfinished(name)).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+
     /// `sealift …`, its arguments separated by spaces, without anything of the tester's environment.
     pub fn command(&self, arguments: &str) -> Command {
         self.tool(env!("CARGO_BIN_EXE_sealift"), arguments)

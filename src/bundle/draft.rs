@@ -1,0 +1,137 @@
+//! A bundle that is decided but not written: everything is known except the layers' bytes.
+
+use std::collections::HashSet;
+
+use super::contents::{Contents, Entry, Part};
+use super::journal::Identity;
+use super::statement::{EntrySize, Statement};
+use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, SUMS_PATH, signature_path, sums, tar};
+use crate::error::{Error, Kind, Result};
+use crate::limits;
+use crate::oci::{Descriptor, Digest, LayoutIndex, Name, Role};
+use crate::plan::{Image, Plan};
+use crate::release::{PolicyRecord, Release};
+use crate::trust::{KeyId, Signature};
+
+/// A bundle that is decided down to the last byte but for its signatures.
+pub struct Draft {
+    statement: Vec<u8>,
+    index: Vec<u8>,
+    sums: Vec<u8>,
+    listed: Vec<(Part, Digest, u64)>,
+}
+
+impl Draft {
+    /// Drafts the bundle of a plan.
+    pub fn new(release: &Release, plan: &Plan, policy: PolicyRecord) -> Result<Self> {
+        let index = encode_index(&plan.images, |image| plan_size(plan, image))?;
+        let mut listed = vec![
+            (Part::Layout, Digest::of(OCI_LAYOUT), OCI_LAYOUT.len() as u64),
+            (Part::Index, Digest::of(&index), index.len() as u64),
+        ];
+        listed
+            .extend(plan.nodes.iter().map(|node| (Part::Blob, node.descriptor.digest, node.descriptor.size)));
+        let paths: Vec<_> = listed.iter().map(|(part, digest, _)| path(*part, digest)).collect();
+        let entries = paths
+            .iter()
+            .zip(&listed)
+            .map(|(path, (_, _, size))| EntrySize { path: path.clone(), size: *size });
+        let statement = Statement::new(release, plan.images.clone(), policy, entries.collect()).encode()?;
+        listed.insert(0, (Part::Statement, Digest::of(&statement), statement.len() as u64));
+        let lines = std::iter::once(STATEMENT_PATH).chain(paths.iter().map(String::as_str));
+        let sums = sums::encode(listed.iter().map(|(_, digest, _)| *digest).zip(lines));
+        // What is written must be readable: the limits of the reader hold here too.
+        sums::parse(&sums)?;
+        Ok(Draft { statement, index, sums, listed })
+    }
+
+    /// What is to be signed.
+    pub fn sums(&self) -> &[u8] {
+        &self.sums
+    }
+
+    /// Bytes of the whole bundle with this many signatures.
+    pub fn total(&self, signatures: usize) -> Result<u64> {
+        Ok(self.contents(signatures)?.total)
+    }
+
+    /// Adds the signatures: now every byte before the first blob is known, and the place of every other.
+    pub fn sign(self, plan: &Plan, mut signatures: Vec<(KeyId, Signature)>) -> Result<Sealing> {
+        signatures.sort_by_key(|(id, _)| *id);
+        signatures.dedup_by_key(|(id, _)| *id);
+        if signatures.len() > limits::SIGNATURES {
+            return Err(Error::new(Kind::Usage, "too many signatures")
+                .got(signatures.len())
+                .expected(format_args!("at most {}", limits::SIGNATURES)));
+        }
+        let contents = self.contents(signatures.len())?;
+        let identity = Identity::new(&self.sums, signatures.len(), &plan.images);
+        Ok(Sealing { head: self.head(&signatures)?, contents, identity })
+    }
+
+    fn contents(&self, signatures: usize) -> Result<Contents> {
+        Contents::new(self.sums.len() as u64, signatures, self.listed.iter().copied())
+    }
+
+    fn head(&self, signatures: &[(KeyId, Signature)]) -> Result<Vec<u8>> {
+        let mut head = Vec::new();
+        append(&mut head, SUMS_PATH, &self.sums)?;
+        for (id, signature) in signatures {
+            append(&mut head, &signature_path(id), signature)?;
+        }
+        append(&mut head, STATEMENT_PATH, &self.statement)?;
+        append(&mut head, LAYOUT_PATH, OCI_LAYOUT)?;
+        append(&mut head, INDEX_PATH, &self.index)?;
+        Ok(head)
+    }
+}
+
+/// A signed bundle that lacks nothing but its blobs.
+pub struct Sealing {
+    /// All bytes before the first blob's header.
+    pub head: Vec<u8>,
+    /// Where everything lies.
+    pub contents: Contents,
+    /// What tells it from other bundles.
+    pub identity: Identity,
+}
+
+fn append(head: &mut Vec<u8>, path: &str, content: &[u8]) -> Result<()> {
+    head.extend_from_slice(&tar::header(path, content.len() as u64)?);
+    head.extend_from_slice(content);
+    let end = tar::padded(head.len() as u64).unwrap_or_default();
+    head.resize(end as usize, 0);
+    Ok(())
+}
+
+fn plan_size(plan: &Plan, image: usize) -> Option<u64> {
+    Some(plan.nodes.get(*plan.roots.get(image)?)?.descriptor.size)
+}
+
+fn path(part: Part, digest: &Digest) -> String {
+    Entry { part, digest: *digest, size: 0, offset: 0 }.path()
+}
+
+/// The bundle's `index.json`: one descriptor per name. `size` tells the bytes of an image's top document.
+pub fn encode_index(images: &[Image], size: impl Fn(usize) -> Option<u64>) -> Result<Vec<u8>> {
+    let mut named: Vec<(Descriptor, Name)> = Vec::new();
+    let mut taken = HashSet::new();
+    for (number, image) in images.iter().enumerate() {
+        let missing = || {
+            Error::new(Kind::BlobMissing, "an image's top document is not in the bundle").at(&image.source)
+        };
+        let descriptor = Descriptor {
+            role: Role::Index,
+            media_type: crate::oci::MediaType::new(&image.media_type),
+            digest: image.digest,
+            size: size(number).ok_or_else(missing)?,
+        };
+        for name in image.names() {
+            if !taken.insert(name.clone()) {
+                return Err(Error::new(Kind::RefAmbiguous, "one name is given to two images").at(name));
+            }
+            named.push((descriptor.clone(), name));
+        }
+    }
+    Ok(LayoutIndex::encode(named.iter().map(|(descriptor, name)| (descriptor, name))))
+}
