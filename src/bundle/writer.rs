@@ -60,7 +60,11 @@ impl Writer {
                 }
                 // Emptied first: nothing of it may show through.
                 partial.file.set_len(0).map_err(|e| partial.failed(&e))?;
-                journal.begin(&identity)?;
+                // No room for a journal, no room for a bundle: nothing is left behind then.
+                journal.begin(&identity).inspect_err(|_| {
+                    partial.give_up_empty();
+                    journal::remove(&path);
+                })?;
                 HashMap::new()
             }
         };
