@@ -9,73 +9,17 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sealift::content::Source;
 use sealift::oci::{Descriptor, Digest, MediaType, Role};
 use sealift::registry::{Client, Keychain, Options};
 use support::parts::Parts;
-use support::proxy::{Fault, Proxy, Rule};
-use support::registry::Registry;
-use support::{EXPORT, HEAVY_NAMES, Run, Scratch, peer};
+use support::proxy::{Fault, Rule};
+use support::site::{Destination, Origin, peers};
 
 /// Bytes in each of the three layers.
 const LAYER: usize = 1_200_000;
-
-fn peers() -> bool {
-    ["skopeo", "docker-registry"].into_iter().filter(|program| !peer(program)).count() == 0
-}
-
-/// A release in a registry behind a bad line, and the bundle that it makes where the line is good.
-struct Origin {
-    scratch: Scratch,
-    proxy: Proxy,
-    reference: Vec<u8>,
-    _registry: Registry,
-}
-
-impl Origin {
-    fn start() -> Self {
-        let scratch = Scratch::with_heavy_release(LAYER).exported();
-        let registry = Registry::start();
-        scratch.push_heavy(&registry);
-        let reference = scratch.read("bundle.tar");
-        scratch.remove("bundle.tar");
-        Origin { scratch, proxy: Proxy::start(&registry.address()), reference, _registry: registry }
-    }
-
-    /// Exports with nothing left of earlier exports, and these faults.
-    fn export(&self, rules: Vec<Rule>) -> Run {
-        for left in ["bundle.tar", "bundle.tar.partial", "bundle.tar.partial.journal"] {
-            self.scratch.remove(left);
-        }
-        self.proxy.reset();
-        for rule in rules {
-            self.proxy.rule(rule);
-        }
-        self.again()
-    }
-
-    /// Exports with what is left of earlier exports.
-    fn again(&self) -> Run {
-        let from = format!("registry.example.com={}", self.proxy.host());
-        self.scratch.sealift(&EXPORT.replace("registry.example.com=oci:images", &from))
-    }
-
-    #[track_caller]
-    fn finishes(&self, run: Run, why: &str) {
-        let run = run.ok();
-        assert!(self.scratch.read("bundle.tar") == self.reference, "{why}: another bundle\n{run}");
-        self.scratch.holds_nothing_unfinished();
-    }
-
-    #[track_caller]
-    fn fails(&self, run: Run, code: i32, kind: &str) -> Run {
-        assert!(!self.scratch.has("bundle.tar"));
-        run.fails(code, kind)
-    }
-}
 
 /// For the layers alone: configs and documents are not that long.
 fn layers(fault: Fault) -> Rule {
@@ -92,7 +36,7 @@ fn an_export_survives_what_passes() {
         return;
     }
     use Fault::*;
-    let source = Origin::start();
+    let source = Origin::start(LAYER);
     for (what, rules) in [
         ("connections are reset", vec![layers(Reset(300_000)).each().first(2)]),
         ("connections are reset at their beginning", vec![layers(Reset(0)).each().first(2)]),
@@ -118,7 +62,7 @@ fn a_connection_that_keeps_breaking_costs_no_byte_twice() {
     if !peers() {
         return;
     }
-    let source = Origin::start();
+    let source = Origin::start(LAYER);
     let run = source.export(vec![]);
     source.finishes(run, "a good line");
     let whole = source.proxy.down();
@@ -135,7 +79,7 @@ fn a_flipped_bit_never_gets_into_a_bundle() {
     if !peers() {
         return;
     }
-    let source = Origin::start();
+    let source = Origin::start(LAYER);
     for (what, rule) in [
         ("a layer's first byte", layers(Fault::Flip(0))),
         ("a layer's middle", layers(Fault::Flip(600_000))),
@@ -158,7 +102,7 @@ fn a_flipped_bit_behind_a_break_is_found() {
     if !peers() {
         return;
     }
-    let source = Origin::start();
+    let source = Origin::start(LAYER);
     let run = source.export(vec![
         layers(Fault::Truncate(500_000)).each().first(1),
         layers(Fault::Flip(100)).each().only(1..usize::MAX),
@@ -174,7 +118,7 @@ fn a_server_that_lies_about_ranges_is_refused() {
     if !peers() {
         return;
     }
-    let source = Origin::start();
+    let source = Origin::start(LAYER);
     let run =
         source.export(vec![layers(Fault::Truncate(500_000)).each().first(1), layers(Fault::LieAboutRange)]);
     source.fails(run, 3, "UnexpectedContent").says("another range");
@@ -188,7 +132,7 @@ fn what_does_not_pass_ends_the_export_and_the_same_command_finishes_it() {
     if !peers() {
         return;
     }
-    let source = Origin::start();
+    let source = Origin::start(LAYER);
     for (rule, kind) in [
         (layers(Fault::Refuse(503, Some(0))), "RegistryRejected"),
         (layers(Fault::Refuse(429, None)), "RegistryRejected"),
@@ -205,57 +149,6 @@ fn what_does_not_pass_ends_the_export_and_the_same_command_finishes_it() {
     }
 }
 
-/// A bundle, a registry behind a bad line, and what should stand there in the end.
-struct Destination {
-    scratch: Scratch,
-    registry: Registry,
-    proxy: Proxy,
-    expected: BTreeMap<String, u64>,
-}
-
-impl Destination {
-    fn start() -> Self {
-        let scratch = Scratch::with_heavy_release(LAYER).exported();
-        let blobs = Parts::read(&scratch.read("bundle.tar")).0.split_off(5);
-        let fact = |path: &str| path.replace("blobs/sha256/", "sha256:");
-        let expected = blobs.iter().map(|entry| (fact(&entry.path), entry.content.len() as u64)).collect();
-        let registry = Registry::start();
-        Destination { scratch, proxy: Proxy::start(&registry.address()), registry, expected }
-    }
-
-    /// Another, empty registry behind the same line's other end, and these faults.
-    fn fresh(&mut self, rules: Vec<Rule>) -> Run {
-        self.registry = Registry::start();
-        self.proxy = Proxy::start(&self.registry.address());
-        for rule in rules {
-            self.proxy.rule(rule);
-        }
-        self.again()
-    }
-
-    fn again(&self) -> Run {
-        self.scratch.sealift(&format!("import bundle.tar --to {} --trust trust", self.proxy.host()))
-    }
-
-    #[track_caller]
-    fn finishes(&self, run: Run, why: &str) {
-        let run = run.ok();
-        for (repository, tag) in HEAVY_NAMES {
-            let below = self.registry.below(repository, tag);
-            assert_eq!(below.as_ref(), Ok(&Some(self.expected.clone())), "{why}: {tag}\n{run}");
-        }
-        assert_eq!(self.registry.blobs(), self.expected.len(), "{why}: nothing else is there");
-    }
-
-    #[track_caller]
-    fn fails(&self, run: Run, kind: &str) -> Run {
-        for (repository, tag) in HEAVY_NAMES {
-            assert_eq!(self.registry.below(repository, tag), Ok(None), "{run}");
-        }
-        run.fails(1, kind).says("destination: ")
-    }
-}
-
 /// Bodies of blobs on their way up.
 fn uploads(fault: Fault) -> Rule {
     Rule::new("PUT|PATCH", "/blobs/uploads/", fault)
@@ -267,7 +160,7 @@ fn an_import_survives_what_passes() {
         return;
     }
     use Fault::*;
-    let mut destination = Destination::start();
+    let mut destination = Destination::start(LAYER);
     for (what, rules) in [
         ("connections are reset", vec![uploads(Reset(300_000)).first(3)]),
         ("connections are reset at their beginning", vec![uploads(Reset(0)).first(3)]),
@@ -291,7 +184,7 @@ fn a_flipped_bit_never_gets_a_tag() {
     if !peers() {
         return;
     }
-    let mut destination = Destination::start();
+    let mut destination = Destination::start(LAYER);
     for (what, rule) in [
         ("a layer's first byte", uploads(Fault::Flip(0))),
         ("a layer's middle", uploads(Fault::Flip(600_000))),
@@ -312,7 +205,7 @@ fn a_tag_whose_document_was_changed_on_the_way_is_not_believed() {
     }
     // Bytes of a digest, and of a name that the registry does not look at: nothing but the answer tells
     // then, and no client can prevent it on a line without TLS.
-    let mut destination = Destination::start();
+    let mut destination = Destination::start(LAYER);
     for (byte, kind) in [(30, "RegistryRejected"), (200, "RegistryCorrupt")] {
         let run = destination.fresh(vec![Rule::new("PUT", "/manifests/1", Fault::Flip(byte))]);
         run.fails(1, kind).says("destination: ");
@@ -324,7 +217,7 @@ fn what_does_not_pass_ends_the_import_and_the_same_command_finishes_it() {
     if !peers() {
         return;
     }
-    let mut destination = Destination::start();
+    let mut destination = Destination::start(LAYER);
     for (rule, kind) in [
         (uploads(Fault::Reset(300_000)), "Network"),
         (uploads(Fault::Refuse(503, Some(0))), "RegistryRejected"),
@@ -344,7 +237,7 @@ async fn silence_in_the_middle_costs_its_time_and_nothing_else() {
     if !peers() {
         return;
     }
-    let source = Origin::start();
+    let source = Origin::start(LAYER);
     source.proxy.rule(layers(Fault::Stall(400_000)).first(1));
     let layer =
         Parts::read(&source.reference).0.into_iter().find(|e| e.content.len() > LAYER).unwrap().content;

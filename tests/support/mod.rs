@@ -16,6 +16,7 @@ pub mod parts;
 pub mod proxy;
 pub mod registry;
 pub mod running;
+pub mod site;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -160,7 +160,7 @@ fn call<N: PartialOrd>(waiting: &mut Vec<(N, Callback)>, now: N) {
 /// A running proxy; it ends with the test's process.
 pub struct Proxy {
     pub address: SocketAddr,
-    traffic: Arc<Mutex<Traffic>>,
+    line: Line,
 }
 
 impl Proxy {
@@ -168,15 +168,20 @@ impl Proxy {
     pub fn start(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let traffic = Arc::<Mutex<Traffic>>::default();
-        let line = Line { upstream: upstream.to_owned(), traffic: traffic.clone() };
+        let line = Line { upstream: Arc::new(Mutex::new(upstream.to_owned())), traffic: Arc::default() };
+        let proxy = Proxy { address, line: line.clone() };
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let line = line.clone();
                 std::thread::spawn(move || drop(line.converse(stream)));
             }
         });
-        Proxy { address, traffic }
+        proxy
+    }
+
+    /// From now on in front of another server.
+    pub fn lead_to(&self, upstream: &str) {
+        *lock(&self.line.upstream) = upstream.to_owned();
     }
 
     /// `127.0.0.1:PORT`
@@ -228,8 +233,12 @@ impl Proxy {
     }
 
     fn traffic(&self) -> MutexGuard<'_, Traffic> {
-        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.line.traffic)
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How the way of a body ended.
@@ -243,13 +252,13 @@ enum End {
 
 #[derive(Clone)]
 struct Line {
-    upstream: String,
+    upstream: Arc<Mutex<String>>,
     traffic: Arc<Mutex<Traffic>>,
 }
 
 impl Line {
     fn traffic(&self) -> MutexGuard<'_, Traffic> {
-        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.traffic)
     }
 
     fn converse(&self, mut client: TcpStream) -> Result<()> {
@@ -300,7 +309,8 @@ impl Line {
             }
         }
 
-        let mut server = TcpStream::connect(&self.upstream)?;
+        let upstream = lock(&self.upstream).clone();
+        let mut server = TcpStream::connect(upstream)?;
         server.set_nodelay(true)?;
         head.write(&mut server)?;
         if length > 0 {
