@@ -219,7 +219,7 @@ fn what_does_not_pass_ends_the_import_and_the_same_command_finishes_it() {
     }
     let mut destination = Destination::start(LAYER);
     for (rule, kind) in [
-        (uploads(Fault::Reset(300_000)), "Network"),
+        (uploads(Fault::Reset(0)), "Network"),
         (uploads(Fault::Refuse(503, Some(0))), "RegistryRejected"),
         (Rule::new("PUT", "/manifests/", Fault::Refuse(503, Some(0))), "RegistryRejected"),
         (Rule::new("PUT", "/manifests/1", Fault::Reset(10)), "Network"),
