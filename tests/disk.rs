@@ -208,7 +208,7 @@ fn shim(scratch: &Scratch) -> Option<PathBuf> {
     Some(shim)
 }
 
-/// A call that goes wrong.
+/// A call that goes wrong. Without a path: on anything in the scratch directory.
 #[derive(Clone, Copy, Debug)]
 struct Broken {
     call: &'static str,
@@ -229,6 +229,9 @@ impl Broken {
         scratch.remove("mark");
         let mut command = scratch.command(arguments);
         command.env("LD_PRELOAD", shim).env("FAULT_MARK", scratch.path("mark"));
+        if self.path.is_empty() {
+            command.env("FAULT_UNDER", scratch.path(""));
+        }
         command.env("FAULT_CALL", self.call).env("FAULT_PATH", self.path).env("FAULT_HOW", self.how);
         command.env("FAULT_FIRST", self.first.to_string()).env("FAULT_TIMES", self.times.to_string());
         let run = support::run(command);
@@ -367,4 +370,63 @@ fn short_writes_are_continued() {
     assert!(happened, "{run}");
     run.ok();
     same(&scratch.path("usual"), &scratch.path("offline"));
+}
+
+// A death before any call.
+
+/// Runs a command that dies before its first call to the disk, its second, and so on, until it lives.
+fn dying(scratch: &Scratch, shim: &Path, arguments: &str, mut after: impl FnMut(usize)) {
+    for call in 1.. {
+        let (run, happened) = Broken::once("any", "", call, "KILL").run(scratch, shim, arguments);
+        if !happened {
+            run.ok();
+            assert!(call > 20, "{call} calls make no bundle");
+            eprintln!("{} deaths", call - 1);
+            return;
+        }
+        assert_eq!(run.code, -1, "{run}");
+        after(call);
+    }
+}
+
+#[test]
+fn an_export_may_die_before_any_call_to_the_disk() {
+    let scratch = Scratch::with_heavy_release(LAYER).exported();
+    let Some(shim) = shim(&scratch) else { return };
+    let reference = scratch.read("bundle.tar");
+    scratch.remove("bundle.tar");
+    let mut named = 0;
+    dying(&scratch, &shim, EXPORT, |call| {
+        if scratch.has("bundle.tar") {
+            named += 1;
+            assert!(scratch.read("bundle.tar") == reference, "death {call}");
+            assert!(!scratch.has("bundle.tar.partial"), "death {call}");
+            // The bundle was carried away; what its journal says is of no bundle any more.
+            scratch.remove("bundle.tar");
+        }
+        let run = scratch.sealift(EXPORT).ok();
+        assert!(scratch.read("bundle.tar") == reference, "death {call}: {run}");
+        assert!(!run.stderr.contains("once more"), "death {call}: {run}");
+        scratch.holds_nothing_unfinished();
+        scratch.remove("bundle.tar");
+    });
+    assert!(named > 0, "one of the deaths is between the bundle's name and the end of its journal");
+}
+
+#[test]
+fn an_import_may_die_before_any_call_to_the_disk() {
+    let scratch = Scratch::with_heavy_release(LAYER).exported();
+    let Some(shim) = shim(&scratch) else { return };
+    imported(&scratch);
+    let import = "import bundle.tar --to oci:offline --trust trust";
+    let (usual, offline) = (scratch.path("usual"), scratch.path("offline"));
+    dying(&scratch, &shim, import, |_| {
+        match offline.join("index.json").exists() {
+            true => same(&usual, &offline),
+            false => _ = unnamed_blobs(&offline),
+        }
+        scratch.sealift(import).ok();
+        same(&usual, &offline);
+        fs::remove_dir_all(&offline).unwrap();
+    });
 }
