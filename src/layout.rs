@@ -273,6 +273,14 @@ fn check_directory(directory: &Path) -> Result<()> {
 
 #[async_trait]
 impl Sink for LayoutSink {
+    /// Makes a layout of the directory, and looks whether there is room.
+    async fn ready(&self, bytes: u64) -> Result<()> {
+        tokio::task::block_in_place(|| {
+            self.prepare()?;
+            file::check_room(&self.directory, bytes)
+        })
+    }
+
     /// Present means: the file is there and hashes to its digest. Size alone would take a damaged
     /// file for a good one.
     async fn exists(&self, expected: &Descriptor) -> Result<bool> {

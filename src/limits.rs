@@ -33,6 +33,17 @@ pub const BLOBS: usize = 110_000;
 /// Times that the documents of one plan may name content: bounds what planning keeps in memory.
 pub const EDGES: usize = 1_000_000;
 
+/// Bytes of a pipe that are read before they are asked for, and bytes between a pipe and all that is
+/// pushed from it: memory must not grow with the bundle.
+pub const PIPE: u32 = 2 << 20;
+
+/// Bytes of blobs that are fetched ahead of a pipe, all together. What is received over HTTP lies in
+/// buffers that are larger than itself.
+pub const AHEAD: u32 = 8 << 20;
+
+/// Bytes of blobs that are between a pipe and the places they are pushed to, all together.
+pub const BEHIND: u32 = 20 << 20;
+
 /// The journal of an interrupted export: several lines for each blob of the largest bundle.
 pub const JOURNAL: u64 = 64 << 20;
 

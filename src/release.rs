@@ -115,6 +115,23 @@ impl Version {
     }
 }
 
+/// A whole number of bytes with a unit: `100MB`, `95MiB`, `512B`.
+pub fn byte_count(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 7] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("B", 1),
+    ];
+    let text = text.trim();
+    let (number, factor) =
+        UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
+    number.trim().parse::<u64>().ok()?.checked_mul(*factor)
+}
+
 fn is_word(text: &str, fits: impl Fn(u8) -> bool) -> bool {
     (1..=128).contains(&text.len())
         && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())

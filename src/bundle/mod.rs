@@ -10,17 +10,23 @@
 
 mod contents;
 mod draft;
+mod head;
 mod journal;
+mod kept;
 mod ledger;
 mod partial;
+mod pipe;
+mod pour;
 mod reader;
 mod statement;
 mod sums;
 mod tar;
 mod writer;
 
-pub use draft::Draft;
+pub use draft::{Draft, Sealing};
 pub use partial::check_target;
+pub use pipe::{Input, Piped};
+pub use pour::{Out, Through, pour};
 pub use reader::{Bundle, Sealed, Trusted, Verified};
 pub use statement::Statement;
 pub use writer::Writer;

@@ -2,8 +2,6 @@
 //! `Bundle<Verified>` hands out can reach a destination.
 
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +11,10 @@ use bytes::Bytes;
 
 use super::contents::{Contents, Entry, Part, statement_header_offset};
 use super::draft::encode_index;
+use super::head::{Head, detached_signatures, mismatch, read_exactly, require_header, require_zeros};
 use super::statement::Statement;
-use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, SUMS_PATH, signature_path, sums, tar};
+use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, sums, tar};
+use crate::content::file::ReadAt;
 use crate::content::{Meter, Source, Stage, Unverified, Watch, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -25,10 +25,18 @@ use crate::trust::{KeyId, Keyring, Signature, Signers};
 
 /// A bundle file, opened once. `S` is what is known of it.
 pub struct Bundle<S> {
-    file: Arc<File>,
-    place: String,
-    length: u64,
-    state: S,
+    pub(super) medium: Medium,
+    pub(super) place: String,
+    pub(super) state: S,
+}
+
+/// What a bundle is read from.
+#[derive(Clone)]
+pub struct Medium {
+    /// The bundle's bytes.
+    pub bytes: Arc<dyn ReadAt>,
+    /// How many there are; `None` for a pipe, which tells at its end.
+    pub length: Option<u64>,
 }
 
 /// Sums and signatures were read; neither was parsed or believed.
@@ -40,9 +48,9 @@ pub struct Sealed {
 
 /// The signatures were checked, then sums and statement parsed. The contents were not read yet.
 pub struct Trusted {
-    signers: Signers,
-    statement: Statement,
-    contents: Arc<Contents>,
+    pub(super) signers: Signers,
+    pub(super) statement: Statement,
+    pub(super) contents: Arc<Contents>,
 }
 
 /// Every byte was read and is what the signed sums say; the documents are complete and closed.
@@ -61,190 +69,63 @@ impl Bundle<Sealed> {
             true => Ok(facts.len()),
             false => Err(Error::new(Kind::Io, "the bundle is not a regular file")
                 .at(&place)
-                .hint("name the bundle's file; pipes are not read yet")),
+                .hint("name the bundle's file, or - for standard input")),
         };
         // Looked at before it is opened: opening a pipe would wait for somebody to write.
         regular(&std::fs::metadata(path).map_err(|e| failed(&e))?)?;
         let file = File::open(path).map_err(|e| failed(&e))?;
         let length = regular(&file.metadata().map_err(|e| failed(&e))?)?;
-        let mut head = Head { file: &file, place: &place, length, offset: 0 };
+        let medium = Medium { bytes: Arc::new(file), length: Some(length) };
+        Bundle::sealed(medium, place, || detached_signatures(path))
+    }
+
+    /// Reads sums and signatures from wherever they are; `detached` finds those beside it.
+    pub(super) fn sealed(
+        medium: Medium,
+        place: String,
+        detached: impl FnOnce() -> Result<Vec<(KeyId, Signature)>>,
+    ) -> Result<Self> {
+        let mut head = Head { file: &*medium.bytes, place: &place, length: medium.length, offset: 0 };
         let sums = head.sums()?;
         let mut signatures = head.signatures()?;
         let embedded = signatures.len();
-        signatures.extend(detached_signatures(path)?);
+        signatures.extend(detached()?);
         if signatures.len() > limits::SIGNATURES {
             return Err(Error::new(Kind::LimitExceeded, "too many signatures")
                 .at(&place)
                 .expected(format_args!("at most {}", limits::SIGNATURES)));
         }
-        Ok(Bundle { file: Arc::new(file), place, length, state: Sealed { sums, embedded, signatures } })
+        Ok(Bundle { medium, place, state: Sealed { sums, embedded, signatures } })
     }
 
     /// Checks the signatures against the keyring; only then parses sums and statement, and
     /// requires all that follows from them: the bundle's length, its layout, its index.
     pub fn trust(self, keyring: &Keyring, now: Moment) -> Result<Bundle<Trusted>> {
-        let Bundle { file, place, length, state } = self;
+        let Bundle { medium, place, state } = self;
         let at = |e: Error| e.at(&place);
         let signers = keyring.signers(&state.sums, &state.signatures).map_err(at)?;
         let listed = sums::parse(&state.sums).map_err(|e| e.inside(&place))?;
-        let (statement, statement_size) = read_statement(&file, &place, length, &state, &listed)?;
+        let (statement, statement_size) = read_statement(&medium, &place, &state, &listed)?;
         check_expiry(&statement, now).map_err(at)?;
         let parts = parts(&listed, &statement, statement_size).map_err(|e| e.inside(&place))?;
         let contents = Contents::new(state.sums.len() as u64, state.embedded, parts).map_err(at)?;
-        check_length(length, contents.total).map_err(at)?;
+        if let Some(length) = medium.length {
+            check_length(length, contents.total).map_err(at)?;
+        }
         check_layout_and_index(&contents, &statement).map_err(|e| e.inside(&place))?;
         let state = Trusted { signers, statement, contents: Arc::new(contents) };
-        Ok(Bundle { file, place, length, state })
+        Ok(Bundle { medium, place, state })
     }
-}
-
-/// Reads entries before anything is trusted: nothing is believed but what must be equal.
-struct Head<'a> {
-    file: &'a File,
-    place: &'a str,
-    length: u64,
-    offset: u64,
-}
-
-impl Head<'_> {
-    fn sums(&mut self) -> Result<Vec<u8>> {
-        if self.length < tar::BLOCK {
-            return Err(Error::new(Kind::Truncated, "too short for a bundle")
-                .at(self.place)
-                .got(format_args!("{} bytes", self.length))
-                .hint("check that this is the right file and that the copy is complete"));
-        }
-        let header = self.header()?;
-        let not_a_bundle = || {
-            let (got, hint) = guess(&header);
-            Error::new(Kind::TarHeader, "not a sealift bundle")
-                .at(self.place)
-                .got(got)
-                .expected(SUMS_PATH)
-                .hint(hint)
-        };
-        if tar::stated_path(&header) != Some(SUMS_PATH) {
-            return Err(not_a_bundle());
-        }
-        let size = tar::stated_size(&header).ok_or_else(not_a_bundle)?;
-        if size > limits::SUMS {
-            return Err(Error::new(Kind::LimitExceeded, "the sums are too long")
-                .at(self.place)
-                .got(format_args!("{size} bytes"))
-                .expected(format_args!("at most {} bytes", limits::SUMS)));
-        }
-        self.entry(&header, SUMS_PATH, size)
-    }
-
-    fn signatures(&mut self) -> Result<Vec<(KeyId, Signature)>> {
-        let mut signatures: Vec<(KeyId, Signature)> = Vec::new();
-        loop {
-            let header = self.header()?;
-            let path = tar::stated_path(&header).unwrap_or_default().to_owned();
-            if path == STATEMENT_PATH {
-                return Ok(signatures);
-            }
-            let (place, offset) = (self.place, self.offset);
-            let unexpected = |expected: &str| {
-                Error::new(Kind::TarOrder, "an entry where another must be")
-                    .at(place)
-                    .got(format_args!("{path:?} at byte {offset}"))
-                    .expected(expected)
-            };
-            let hex = path.strip_prefix("bundle/signatures/").and_then(|name| name.strip_suffix(".sig"));
-            let id =
-                hex.and_then(KeyId::from_hex).ok_or_else(|| unexpected("a signature or the statement"))?;
-            if signatures.last().is_some_and(|(last, _)| *last >= id) {
-                return Err(unexpected("signatures sorted by key id, each once"));
-            }
-            if signatures.len() >= limits::SIGNATURES {
-                return Err(unexpected("at most 16 signatures"));
-            }
-            let bytes = self.entry(&header, &signature_path(&id), 64)?;
-            let signature = bytes.try_into().map_err(|_| unexpected("64 bytes"))?;
-            signatures.push((id, signature));
-        }
-    }
-
-    fn header(&self) -> Result<tar::Header> {
-        let mut header = [0; tar::BLOCK as usize];
-        read_exactly(self.file, self.place, &mut header, self.offset)?;
-        Ok(header)
-    }
-
-    /// The content of the entry at the current offset, whose header must be the one for this path
-    /// and size; moves on behind it.
-    fn entry(&mut self, header: &tar::Header, path: &str, size: u64) -> Result<Vec<u8>> {
-        require_header(header, path, size, self.offset).map_err(|e| e.at(self.place))?;
-        let padded = tar::padded(size).unwrap_or(u64::MAX);
-        let start = self.offset + tar::BLOCK;
-        if padded > self.length.saturating_sub(start) {
-            return Err(truncated(self.place, self.length));
-        }
-        let mut bytes = vec![0; padded as usize];
-        read_exactly(self.file, self.place, &mut bytes, start)?;
-        let padding = bytes.split_off(size as usize);
-        require_zeros(&padding, path, start + size).map_err(|e| e.at(self.place))?;
-        self.offset = start + padded;
-        Ok(bytes)
-    }
-}
-
-/// What a file is instead of a bundle, and what to do about it.
-fn guess(header: &tar::Header) -> (&'static str, &'static str) {
-    let name = tar::stated_path(header).unwrap_or_default();
-    match header {
-        [0x1f, 0x8b, ..] => ("a gzip file", "decompress it first: gunzip"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => ("a zstd file", "decompress it first: zstd -d"),
-        _ if header.get(257..262) == Some(b"ustar") && !name.is_empty() => (
-            "a tar file that begins with something else",
-            "bundles are made by sealift export, and are not to be repacked",
-        ),
-        _ => ("no tar header", "check that this is the right file and that the copy is complete"),
-    }
-}
-
-fn detached_signatures(path: &Path) -> Result<Vec<(KeyId, Signature)>> {
-    let (Some(name), Some(directory)) = (path.file_name(), path.parent()) else { return Ok(Vec::new()) };
-    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    let mut prefix = name.as_bytes().to_vec();
-    prefix.push(b'.');
-    let mut found = Vec::new();
-    // A directory that may not be listed has no detached signatures to offer; the embedded ones count.
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let middle =
-            name.as_bytes().strip_prefix(prefix.as_slice()).and_then(|rest| rest.strip_suffix(b".sig"));
-        let id = middle.and_then(|hex| std::str::from_utf8(hex).ok()).and_then(KeyId::from_hex);
-        let Some(id) = id else { continue };
-        if found.len() > limits::SIGNATURES {
-            break; // one too many is enough to refuse them
-        }
-        let place = entry.path();
-        let bytes = file::read_small(&place, "a detached signature", limits::KEY_FILE)?;
-        let count = bytes.len();
-        let signature = bytes.try_into().map_err(|_| {
-            Error::new(Kind::SignatureFormat, "a detached signature is not one")
-                .at(place.display())
-                .got(format_args!("{count} bytes"))
-                .expected("64 raw bytes")
-                .hint("openssl pkeyutl -sign -rawin writes them; base64 and PEM are not accepted")
-        })?;
-        found.push((id, signature));
-    }
-    found.sort();
-    Ok(found)
 }
 
 fn read_statement(
-    file: &File,
+    medium: &Medium,
     place: &str,
-    length: u64,
     sealed: &Sealed,
     listed: &[(Digest, &str)],
 ) -> Result<(Statement, u64)> {
     let offset = statement_header_offset(sealed.sums.len() as u64, sealed.embedded)?;
-    let mut head = Head { file, place, length, offset };
+    let mut head = Head { file: &*medium.bytes, place, length: medium.length, offset };
     let header = head.header()?;
     let size = tar::stated_size(&header).filter(|size| *size <= limits::STATEMENT).ok_or_else(|| {
         Error::new(Kind::LimitExceeded, "the statement is too long")
@@ -300,7 +181,7 @@ fn check_expiry(statement: &Statement, now: Moment) -> Result<()> {
     }
 }
 
-fn check_length(length: u64, total: u64) -> Result<()> {
+pub(super) fn check_length(length: u64, total: u64) -> Result<()> {
     let (kind, what, hint) = match length.cmp(&total) {
         std::cmp::Ordering::Equal => return Ok(()),
         std::cmp::Ordering::Less => {
@@ -354,9 +235,9 @@ impl Bundle<Trusted> {
         &self.state.statement
     }
 
-    /// Bytes of the whole file.
+    /// Bytes of the whole bundle.
     pub fn length(&self) -> u64 {
-        self.length
+        self.state.contents.total
     }
 
     /// Reads every byte: each header must be the expected one, each content hash to its digest,
@@ -366,10 +247,9 @@ impl Bundle<Trusted> {
         let (bundle, also) = (whole.clone(), watch.clone());
         let hashed = tokio::task::spawn_blocking(move || bundle.check_bytes(threads, also)).await;
         hashed.map_err(|_| file::ended())??;
-        whole.check_graph().await?;
-        let bundle = Arc::into_inner(whole).ok_or_else(file::ended)?;
-        let Bundle { file, place, length, state } = bundle;
-        Ok(Bundle { file, place, length, state: Verified(state) })
+        whole.check_graph(Arc::new(whole.blobs())).await?;
+        let Bundle { medium, place, state } = Arc::into_inner(whole).ok_or_else(file::ended)?;
+        Ok(Bundle { medium, place, state: Verified(state) })
     }
 
     fn check_bytes(&self, threads: usize, watch: Arc<dyn Watch>) -> Result<()> {
@@ -430,7 +310,7 @@ impl Bundle<Trusted> {
         require_zeros(padding, &path, entry.offset + entry.size)
     }
 
-    fn damaged(&self, entry: &Entry, path: &str, digest: Digest) -> Error {
+    pub(super) fn damaged(&self, entry: &Entry, path: &str, digest: Digest) -> Error {
         let images = self.state.statement.images.iter();
         let named = images.filter(|image| image.digest == entry.digest).map(|image| image.label()).next();
         let path = named.map_or(path.to_owned(), |label| format!("{path} ({label})"));
@@ -446,15 +326,14 @@ impl Bundle<Trusted> {
     }
 
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        read_exactly(&self.file, &self.place, buffer, offset)
+        read_exactly(&*self.medium.bytes, &self.place, buffer, offset)
     }
 
     /// Plans the bundle's images anew from its own documents. The plan must say what the statement
     /// says and list what the bundle holds: nothing missing, nothing more, in the same order.
-    async fn check_graph(&self) -> Result<()> {
+    pub(super) async fn check_graph(&self, blobs: Arc<dyn Source>) -> Result<()> {
         let images = &self.state.statement.images;
         let contents = &self.state.contents;
-        let blobs: Arc<dyn Source> = Arc::new(self.blobs());
         let wants = self.wants()?;
         let sources = vec![blobs; wants.len()];
         let plan = resolve(&wants, &sources).await.map_err(|e| e.at(&self.place))?;
@@ -526,7 +405,8 @@ impl Bundle<Trusted> {
     }
 
     fn blobs(&self) -> Blobs {
-        Blobs { file: self.file.clone(), place: self.place.clone(), contents: self.state.contents.clone() }
+        let contents = self.state.contents.clone();
+        Blobs { bytes: self.medium.bytes.clone(), place: self.place.clone(), contents }
     }
 }
 
@@ -541,21 +421,21 @@ impl Bundle<Verified> {
         &self.state.0.statement
     }
 
-    /// Bytes of the whole file.
+    /// Bytes of the whole bundle.
     pub fn length(&self) -> u64 {
-        self.length
+        self.state.0.contents.total
     }
 
     /// The content.
     pub fn source(&self) -> Arc<dyn Source> {
         let contents = self.state.0.contents.clone();
-        Arc::new(Blobs { file: self.file.clone(), place: self.place.clone(), contents })
+        Arc::new(Blobs { bytes: self.medium.bytes.clone(), place: self.place.clone(), contents })
     }
 }
 
 /// The blobs of a bundle, read by offset.
 struct Blobs {
-    file: Arc<File>,
+    bytes: Arc<dyn ReadAt>,
     place: String,
     contents: Arc<Contents>,
 }
@@ -575,48 +455,7 @@ impl Source for Blobs {
                 .got(format_args!("{} of {} bytes", expected.digest, expected.size))
         })?;
         let (offset, left) = (entry.offset.saturating_add(from), entry.size.saturating_sub(from));
-        let pieces = file::stream(self.file.clone(), self.place.clone(), offset, left);
+        let pieces = file::stream(self.bytes.clone(), self.place.clone(), offset, left);
         Ok(Unverified::new(format_args!("{}: {}", self.place, entry.path()), pieces))
     }
-}
-
-fn read_exactly(file: &File, place: &str, buffer: &mut [u8], offset: u64) -> Result<()> {
-    file.read_exact_at(buffer, offset).map_err(|e| match e.kind() {
-        std::io::ErrorKind::UnexpectedEof => truncated(place, offset),
-        _ => Error::io("cannot read the bundle", format_args!("{place} at byte {offset}"), &e)
-            .hint("the medium may be damaged: copy the bundle to another one and verify it there"),
-    })
-}
-
-fn truncated(place: &str, offset: u64) -> Error {
-    Error::new(Kind::Truncated, "the bundle is cut short")
-        .at(place)
-        .got(format_args!("nothing behind byte {offset}"))
-        .hint("the copy is not complete: copy it again")
-}
-
-fn require_header(header: &tar::Header, path: &str, size: u64, offset: u64) -> Result<()> {
-    if *header == tar::header(path, size)? {
-        return Ok(());
-    }
-    Err(Error::new(Kind::TarHeader, "a tar header is not the one that must be there")
-        .got(format_args!("another one at byte {offset}"))
-        .expected(format_args!("that of {path}, {size} bytes"))
-        .hint("damaged or altered: get the bundle again from its origin"))
-}
-
-fn require_zeros(bytes: &[u8], place: &str, offset: u64) -> Result<()> {
-    match bytes.iter().position(|&b| b != 0) {
-        None => Ok(()),
-        Some(at) => Err(Error::new(Kind::TarHeader, "padding that is not zero")
-            .got(format_args!("behind {place}, at byte {}", offset + at as u64))
-            .hint("damaged or altered: get the bundle again from its origin")),
-    }
-}
-
-fn mismatch(what: &str, got: Digest, expected: Option<Digest>) -> Error {
-    Error::new(Kind::DigestMismatch, format!("{what} is damaged"))
-        .got(got)
-        .expected(expected.map_or("a signed digest".to_owned(), |digest| digest.to_string()))
-        .hint("the copy or the medium is bad: copy the bundle again, then verify it")
 }

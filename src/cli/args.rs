@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::oci::Platform;
-use crate::release::Moment;
+use crate::release::{Moment, byte_count};
 
 const ABOUT: &str = "Ships a release's container images across an air gap";
 
@@ -102,7 +102,10 @@ pub struct RegistryArgs {
     /// Speak TLS with this host although it is a loopback address (a tunnel, say).
     #[arg(long, value_name = "HOST")]
     pub tls: Vec<String>,
-    /// Transfers at once.
+    /// Move at most so many bytes per second, all transfers together (500kB, 2MB, 1MiB).
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
+    pub limit_rate: Option<u64>,
+    /// Transfers at once, at most.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: u16,
 }
@@ -268,4 +271,9 @@ pub enum KeyVerb {
         #[arg(long)]
         json: bool,
     },
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    let bytes = byte_count(text).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "a whole number of bytes per second with a unit, such as 500kB or 2MB".to_owned())
 }

@@ -7,8 +7,10 @@ mod progress;
 mod report;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::future::Future;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,7 +20,8 @@ use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::content::Watch;
+use crate::bundle::{Input, Through};
+use crate::content::{Rate, Watch};
 use crate::error::{Error, Exit, Kind, Result};
 use crate::limits;
 use crate::manifest::Narrow;
@@ -27,7 +30,7 @@ use crate::registry;
 use crate::release::Moment;
 use crate::trust::{Passphrase, SigningKey};
 use crate::verbs::export::Export;
-use crate::verbs::import::{Import, import};
+use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
 use crate::verbs::{key, verify};
 
@@ -81,14 +84,20 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
     // passphrase after an hour of pulling.
     let keys = export_keys(&args)?;
     let output = args.output.unwrap_or_default();
+    if is_pipe(&output) && args.json && !args.dry_run {
+        return Err(Error::new(Kind::Usage, "--json and -o - both want standard output")
+            .hint("leave --json out: what was written is said on standard error"));
+    }
+    let pipe = (is_pipe(&output) && !args.dry_run).then(self::output).transpose()?;
     let export = Export {
         manifest: args.manifest,
         narrow: narrow(args.narrow),
         mirrors: meant(&args.mirror)?,
         created,
         jobs: args.registry.jobs.into(),
+        rate: args.registry.limit_rate.map(Rate::of),
     };
-    if !output.as_os_str().is_empty() {
+    if !output.as_os_str().is_empty() && !is_pipe(&output) {
         let keys: Vec<_> = args.key.into_iter().chain(args.passphrase_file).collect();
         export.check_output(&output, args.overwrite, &keys)?;
     }
@@ -105,6 +114,12 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             let assumed = keys.is_empty() && !args.unsigned;
             report::planned(&prepared, total, &verdicts, assumed, args.json)?;
             return policy::allow(&verdicts);
+        }
+        if let Some(pipe) = pipe {
+            let exported = prepared.pour(pipe, &keys, watch.clone()).await?;
+            drop(watch);
+            report::poured(&prepared, &exported);
+            return Ok(());
         }
         let exported = prepared.write(&output, args.overwrite, &keys, watch.clone()).await?;
         drop(watch);
@@ -130,14 +145,27 @@ fn export_keys(args: &ExportArgs) -> Result<Vec<SigningKey>> {
 }
 
 fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {
+    let trust = args.trust.trust;
+    if is_pipe(&args.bundle) {
+        let watch = progress::watcher(progress);
+        return on_runtime(async move {
+            let piped = verify::received(input()?, PIPE_IN, &trust).await?;
+            if !args.head {
+                verify::whole_pipe(&piped, watch.clone()).await?;
+            }
+            drop(watch);
+            let signers = signer_records(piped.signers());
+            report::verified(&args.bundle, piped.statement(), signers, piped.length(), args.head, args.json)
+        });
+    }
     if args.head {
-        let bundle = verify::head(&args.bundle, &args.trust.trust)?;
+        let bundle = verify::head(&args.bundle, &trust)?;
         let signers = signer_records(bundle.signers());
         return report::verified(&args.bundle, bundle.statement(), signers, bundle.length(), true, args.json);
     }
     let watch = progress::watcher(progress);
     on_runtime(async move {
-        let opened = verify::opened(&args.bundle, &args.trust.trust).await?;
+        let opened = verify::opened(&args.bundle, &trust).await?;
         let bundle = verify::whole(opened, watch.clone()).await?;
         drop(watch);
         let signers = signer_records(bundle.signers());
@@ -146,17 +174,20 @@ fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {
 }
 
 fn inspect_verb(args: InspectArgs) -> Result<()> {
+    if is_pipe(&args.bundle) {
+        return on_runtime(async move {
+            let piped = verify::received(input()?, PIPE_IN, &args.trust.trust).await?;
+            let inspection = inspect(piped.statement(), piped.signers(), piped.length());
+            report::inspected(&inspection, &args.bundle, &args.trust.trust, args.json)
+        });
+    }
     let bundle = verify::head(&args.bundle, &args.trust.trust)?;
-    report::inspected(&inspect(&bundle), &args.bundle, &args.trust.trust, args.json)
+    let inspection = inspect(bundle.statement(), bundle.signers(), bundle.length());
+    report::inspected(&inspection, &args.bundle, &args.trust.trust, args.json)
 }
 
 fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
-    if args.bundle.as_os_str() == "-" {
-        return Err(Error::new(Kind::Usage, "this version reads bundles from files, not from a pipe")
-            .hint("write the bundle to a file first"));
-    }
     let order = Import {
-        bundle: args.bundle,
         trust: args.trust.trust,
         destination: args.to.parse()?,
         renamings: meant(&args.map)?,
@@ -164,15 +195,50 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         overwrite_tags: args.overwrite_tags,
         dry_run: args.dry_run,
         jobs: args.registry.jobs.into(),
+        rate: args.registry.limit_rate.map(Rate::of),
     };
     let watch = progress::watcher(progress);
     let options = registry_options(args.registry, &watch);
     on_runtime(async move {
         let client = registry::Client::new(options)?;
-        let receipt = import(&order, &client, watch.clone()).await?;
+        let origin = match is_pipe(&args.bundle) {
+            true => Origin::Pipe(input()?, PIPE_IN),
+            false => Origin::File(args.bundle),
+        };
+        let receipt = import(&order, origin, &client, watch.clone()).await?;
         drop(watch);
         report::imported(&receipt, args.json)
     })
+}
+
+/// What standard input is called in messages.
+const PIPE_IN: &str = "standard input";
+
+/// `-` is standard input or output.
+fn is_pipe(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn input() -> Result<Input> {
+    let stdin = std::io::stdin();
+    match stdin.is_terminal() {
+        true => Err(Error::new(Kind::Usage, "a bundle is not read from a terminal").hint(
+            "name the bundle's file, or pipe it: ssh builder sealift export … -o - | sealift import - …",
+        )),
+        false => Ok(Box::new(stdin)),
+    }
+}
+
+/// Standard output, past the buffer that is meant for lines of text.
+fn output() -> Result<Through<File>> {
+    let place = "standard output".to_owned();
+    let stdout = std::io::stdout();
+    if stdout.is_terminal() {
+        return Err(Error::new(Kind::Usage, "a bundle is not written to a terminal")
+            .hint("send it on: sealift export … -o - | ssh edge sealift import - --to …"));
+    }
+    let pipe = stdout.as_fd().try_clone_to_owned().map_err(|e| Error::io("cannot write", &place, &e))?;
+    Ok(Through { pipe: File::from(pipe), place })
 }
 
 fn key_verb(verb: KeyVerb) -> Result<()> {

@@ -251,21 +251,30 @@ pub fn exported(prepared: &Prepared, exported: &Exported, output: &Path, as_json
             "signers": exported.signers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }));
     }
+    out(&format!("{}: {}\n", shown(output), written(prepared, exported)))
+}
+
+/// What `export` says of a bundle that went to standard output.
+pub fn poured(prepared: &Prepared, exported: &Exported) {
+    say(&format!("sent: {}", written(prepared, exported)));
+}
+
+fn written(prepared: &Prepared, exported: &Exported) -> String {
+    let release = &prepared.release;
     let signed = match exported.signers.as_slice() {
         [] => "not signed".to_owned(),
         signers => {
             format!("signed by {}", signers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
         }
     };
-    out(&format!(
-        "{}: {} {}, {}, {}, {} bytes; {signed}\n",
-        shown(output),
+    format!(
+        "{} {}, {}, {}, {} bytes; {signed}",
         release.name,
         release.version,
         count(prepared.plan.images.len(), "image"),
         count(exported.done.sent, "blob"),
         exported.bytes
-    ))
+    )
 }
 
 /// What `verify` prints.

@@ -13,12 +13,24 @@ use crate::error::{Error, Kind, Result};
 /// still in the CPU's second-level cache.
 pub const PIECE: usize = 256 << 10;
 
+/// Bytes that can be read at any offset: a file, or what is inside of one.
+pub trait ReadAt: Send + Sync + 'static {
+    /// Reads some bytes from `offset` on into `buffer`; none at the end. As `pread(2)`.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize>;
+}
+
+impl ReadAt for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
+    }
+}
+
 /// `length` bytes of `file` from `offset` on, in pieces.
 ///
 /// # Errors
 /// `Truncated` where the file ends earlier: its size was looked at before.
 pub fn stream(
-    file: Arc<File>,
+    file: Arc<dyn ReadAt>,
     place: String,
     offset: u64,
     length: u64,
@@ -35,7 +47,7 @@ pub fn stream(
                 .hint("is the medium still plugged in? copy the file again; the same command then goes on");
             let read = tokio::task::spawn_blocking(move || {
                 let mut piece = BytesMut::zeroed(want);
-                let count = read_at_most(&file, &mut piece, offset)
+                let count = read_at_most(&*file, &mut piece, offset)
                     .map_err(|e| Error::io("cannot read", format_args!("{place} at byte {offset}"), &e))?;
                 piece.truncate(count);
                 Ok(piece.freeze())
@@ -51,7 +63,7 @@ pub fn stream(
 }
 
 /// Fills `buffer` from `offset`, or as much of it as the file has.
-pub fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+pub fn read_at_most(file: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset.saturating_add(filled as u64)) {
@@ -119,6 +131,22 @@ pub fn check_size(file: &File, path: &std::path::Path, size: u64) -> Result<()> 
         .expected(format_args!("room for {size} bytes")));
     }
     Ok(())
+}
+
+/// Whether a directory's file system has room for `bytes` more.
+///
+/// # Errors
+/// `NoSpace`. A file system that cannot tell is believed to have room: writing tells then.
+pub fn check_room(directory: &std::path::Path, bytes: u64) -> Result<()> {
+    let Ok(facts) = rustix::fs::statvfs(directory) else { return Ok(()) };
+    let free = facts.f_bavail.saturating_mul(facts.f_frsize);
+    // Some file systems do not know their size and say 0 of everything.
+    if facts.f_blocks == 0 || free >= bytes {
+        return Ok(());
+    }
+    Err(Error::io("not enough room", directory.display(), &std::io::ErrorKind::StorageFull.into())
+        .got(format_args!("{free} bytes free"))
+        .expected(format_args!("{bytes} bytes")))
 }
 
 /// Makes what happened to a directory's names last through a power cut.

@@ -1,7 +1,9 @@
 //! Moving bytes: where content comes from ([`Source`]), where it goes ([`Sink`]), and the one
 //! door between foreign bytes and trusted ones ([`Reader`]).
 
+mod conduit;
 pub mod file;
+mod rate;
 mod reader;
 mod remembered;
 mod retry;
@@ -14,6 +16,8 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Name};
 
+pub use conduit::{Inlet, Outlet, Room, conduit};
+pub use rate::Rate;
 pub use reader::Reader;
 pub use remembered::Remembered;
 pub use retry::{Patience, retrying};
@@ -79,6 +83,19 @@ pub trait Sink: Send + Sync {
     async fn commit(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Content that passes by once, in an order of its own. Every blob is either carried on or skipped.
+#[async_trait]
+pub trait Procession: Send + Sync {
+    /// The blob whose turn it is; `None` when all have passed.
+    async fn next(&self) -> Result<Option<Digest>>;
+
+    /// Hands its bytes on as they come. Whoever takes them verifies them.
+    async fn carry(&self, inlet: Inlet) -> Result<()>;
+
+    /// Verifies it and lets it go.
+    async fn skip(&self) -> Result<()>;
 }
 
 /// The beginning of some content, at the place where it goes.

@@ -343,19 +343,7 @@ impl Page<'_> {
     }
 
     fn budget(&self, budget: &Spanned<String>) -> Result<u64> {
-        const UNITS: [(&str, u64); 7] = [
-            ("KiB", 1 << 10),
-            ("MiB", 1 << 20),
-            ("GiB", 1 << 30),
-            ("kB", 1_000),
-            ("MB", 1_000_000),
-            ("GB", 1_000_000_000),
-            ("B", 1),
-        ];
-        let text = budget.get_ref().trim();
-        let found = UNITS.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
-        let bytes =
-            found.and_then(|(number, factor)| number.trim().parse::<u64>().ok()?.checked_mul(*factor));
+        let bytes = crate::release::byte_count(budget.get_ref());
         bytes.ok_or_else(|| {
             self.wrong(Some(budget.span()), "a budget is a whole number with a unit, such as 100MB or 95MiB")
         })

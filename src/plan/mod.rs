@@ -3,6 +3,9 @@
 //! leaves. It holds no content, only descriptors, and it is closed: every child of every document
 //! is in it, or was left out by name and with a reason.
 
+mod crew;
+mod pace;
+mod relay;
 mod resolve;
 mod transfer;
 
@@ -13,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::{Descriptor, Digest, Name, Platform, Tag};
 
+pub use relay::{Ahead, Beginnings, relay};
 pub use resolve::{Sources, resolve};
-pub use transfer::{Done, How, Move, Place, Survey, TagMove, Transfer, survey, transfer};
+pub use transfer::{Done, How, Move, Place, Survey, TagMove, Transfer, ready, survey, transfer};
 
 /// An image that is asked for.
 #[derive(Clone, Debug)]

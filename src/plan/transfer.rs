@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-use tokio::task::JoinSet;
-
+use super::crew::Crew;
+use super::pace::Counted;
 use super::{Node, Plan, Sources};
-use crate::content::{Meter, Patience, Reader, Sink, Source, Stage, Watch, file, retrying};
+use crate::content::{
+    Begun, Meter, Patience, Rate, Reader, Sink, Source, Stage, Unverified, Watch, retrying,
+};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 /// A place that images go to: one repository of a registry, a layout, a bundle.
 #[derive(Clone)]
@@ -23,6 +25,8 @@ pub struct Place {
     pub repository: String,
     /// The images that go there, as numbers into the plan, and the names each gets.
     pub images: Vec<(usize, Vec<Name>)>,
+    /// The same place as a source: for content that can no longer be had from where it came.
+    pub source: Option<Arc<dyn Source>>,
 }
 
 /// One piece of content that a place lacks.
@@ -171,16 +175,13 @@ async fn survey_tags(places: &[Place], jobs: usize) -> Result<Vec<TagMove>> {
 /// # Errors
 /// The first failure ends the transfer. Content that had arrived stays, unnamed; names are set
 /// only when everything below all of them has arrived.
-pub async fn transfer(transfer: Transfer, survey: &Survey, verb: &'static str) -> Result<Done> {
-    let plan = transfer.plan.clone();
-    let jobs = transfer.jobs.max(1);
-    transfer.watch.stage(stage(&plan, survey, verb));
-    let carrier = Arc::new(transfer);
+pub async fn transfer(transfer: &Arc<Transfer>, survey: &Survey, verb: &'static str) -> Result<Done> {
+    let plan = &transfer.plan;
+    transfer.watch.stage(stage(plan, survey, verb));
     let is_document = |m: &Move| plan.nodes.get(m.node).is_some_and(|n| n.descriptor.role.is_document());
     let (documents, blobs): (Vec<Move>, Vec<Move>) = survey.moves.iter().partition(|m| is_document(m));
 
-    let mut done = Done::default();
-    carrier.all(blobs.chunk_by(|a, b| a.node == b.node), jobs, &mut done).await?;
+    let mut done = transfer.all(blobs.chunk_by(|a, b| a.node == b.node)).await?;
     // Ranks run from parents to children; the deepest go first.
     let mut by_rank = BTreeMap::<_, Vec<Move>>::new();
     for document in documents {
@@ -188,10 +189,28 @@ pub async fn transfer(transfer: Transfer, survey: &Survey, verb: &'static str) -
         by_rank.entry(node.map(|n| (n.descriptor.role, n.rank))).or_default().push(document);
     }
     for group in by_rank.into_values().rev() {
-        carrier.all(group.chunks(1), jobs, &mut done).await?;
+        done.add(transfer.all(group.chunks(1)).await?);
     }
-    done.tags = carrier.tag_all(&survey.tags, jobs).await?;
+    done.tags = transfer.tag_all(&survey.tags).await?;
     Ok(done)
+}
+
+/// Asks every place that something goes to whether it would take it.
+///
+/// # Errors
+/// What would otherwise end the transfer in the middle.
+pub async fn ready(transfer: &Transfer, survey: &Survey) -> Result<()> {
+    let mut bytes = vec![0u64; transfer.places.len()];
+    for one in &survey.moves {
+        let size = transfer.plan.nodes.get(one.node).map_or(0, |node| node.descriptor.size);
+        if let Some(sum) = bytes.get_mut(one.place) {
+            *sum = sum.saturating_add(size);
+        }
+    }
+    let asks = transfer.places.iter().zip(bytes).filter(|(_, bytes)| *bytes > 0);
+    let asks = asks.map(|(place, bytes)| place.sink.ready(bytes));
+    let all = stream::iter(asks).buffer_unordered(transfer.jobs.max(1)).try_collect::<Vec<()>>().await;
+    all.map(drop).map_err(|e| e.side(Side::Destination))
 }
 
 fn stage(plan: &Plan, survey: &Survey, verb: &'static str) -> Stage {
@@ -206,10 +225,12 @@ fn stage(plan: &Plan, survey: &Survey, verb: &'static str) -> Stage {
 }
 
 impl Done {
-    fn add(&mut self, other: Done) {
+    /// Adds up.
+    pub fn add(&mut self, other: Done) {
         self.sent += other.sent;
         self.sent_bytes += other.sent_bytes;
         self.mounted += other.mounted;
+        self.tags += other.tags;
     }
 }
 
@@ -223,65 +244,63 @@ pub struct Transfer {
     pub places: Vec<Place>,
     /// Pieces moved at once.
     pub jobs: usize,
+    /// How fast, all together.
+    pub rate: Option<Rate>,
     /// Who watches.
     pub watch: Arc<dyn Watch>,
 }
 
 impl Transfer {
-    /// Does groups of moves side by side, on all cores; the moves of one group (one blob to several
-    /// places) one after the other, so that the later ones can be mounts.
-    async fn all<'m>(
-        self: &Arc<Self>,
-        mut groups: impl Iterator<Item = &'m [Move]>,
-        jobs: usize,
-        done: &mut Done,
-    ) -> Result<()> {
-        let mut running = JoinSet::new();
-        loop {
-            while running.len() < jobs {
-                let Some(group) = groups.next() else { break };
-                let (carrier, group) = (self.clone(), group.to_vec());
-                running.spawn(async move { carrier.group(group).await });
-            }
-            let Some(ended) = running.join_next().await else { return Ok(()) };
-            let ended = ended.unwrap_or_else(|e| match e.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(file::ended()),
-            });
-            match ended {
-                Ok(more) => done.add(more),
-                Err(error) => {
-                    // Nothing may still be writing when the failure is reported.
-                    running.shutdown().await;
-                    return Err(error);
-                }
-            }
+    /// Does groups of moves side by side; the moves of one group (one blob to several places) one
+    /// after the other, so that the later ones can be mounts.
+    async fn all<'m>(self: &Arc<Self>, groups: impl Iterator<Item = &'m [Move]>) -> Result<Done> {
+        let counted = Counted::new(self.watch.clone());
+        let mut crew = Crew::new(self.jobs, counted.clone());
+        for group in groups {
+            let (carrier, group, watch) = (self.clone(), group.to_vec(), counted.clone());
+            crew.start(async move { carrier.group(group, watch).await }).await?;
         }
+        crew.finish().await
     }
 
-    async fn group(&self, moves: Vec<Move>) -> Result<Done> {
+    async fn group(&self, moves: Vec<Move>, watch: Arc<dyn Watch>) -> Result<Done> {
         let mut done = Done::default();
         for one in &moves {
-            done.add(self.carry(one).await?);
+            done.add(self.carry(one, &watch).await?);
         }
         Ok(done)
     }
 
-    async fn carry(&self, one: &Move) -> Result<Done> {
+    /// What is moved, and where to.
+    pub(super) fn ends(&self, one: &Move) -> Result<(&Node, &Place)> {
         let node = self.plan.nodes.get(one.node).ok_or_else(missing)?;
-        let place = self.places.get(one.place).ok_or_else(missing)?;
+        Ok((node, self.places.get(one.place).ok_or_else(missing)?))
+    }
+
+    async fn carry(&self, one: &Move, watch: &Arc<dyn Watch>) -> Result<Done> {
+        let (node, place) = self.ends(one)?;
         let source = self.sources.get(node.origin).ok_or_else(missing)?;
-        let meter = Meter::new(self.watch.clone(), node.origin);
-        let size = node.descriptor.size;
-        if let How::Mount(giver) = one.how {
-            let giver = self.places.get(giver).ok_or_else(missing)?;
-            let mounted = place.sink.mount(&node.descriptor, &giver.repository).await;
-            if mounted.map_err(|e| e.side(Side::Destination))? {
-                return Ok(Done { mounted: 1, ..Done::default() });
-            }
+        let meter = Meter::new(watch.clone(), node.origin);
+        let How::Mount(giver) = one.how else {
+            return self.send(node, source.as_ref(), place, meter).await;
+        };
+        let giver = self.places.get(giver).ok_or_else(missing)?;
+        let mounted = place.sink.mount(&node.descriptor, &giver.repository).await;
+        if mounted.map_err(|e| e.side(Side::Destination))? {
+            return Ok(Done { mounted: 1, ..Done::default() });
         }
+        match (self.send(node, source.as_ref(), place, meter.clone()).await, &giver.source) {
+            // It has passed by: the neighbour has it.
+            (Err(error), Some(neighbour)) if error.kind() == Kind::BlobMissing => {
+                self.send(node, neighbour.as_ref(), place, meter).await
+            }
+            (sent, _) => sent,
+        }
+    }
+
+    async fn send(&self, node: &Node, source: &dyn Source, place: &Place, meter: Meter) -> Result<Done> {
         let note = |text: &str| self.watch.note(text);
-        let once = || send(&node.descriptor, source.as_ref(), place.sink.as_ref(), meter.clone());
+        let once = || send(&node.descriptor, source, place.sink.as_ref(), meter.clone(), self.rate.as_ref());
         let sent = retrying(Patience::default(), &note, once).await;
         match sent {
             // A bit that flipped on the way is worth one more try; a place that lies lies again.
@@ -291,11 +310,12 @@ impl Transfer {
             }
             sent => sent?,
         }
-        Ok(Done { sent: 1, sent_bytes: size, ..Done::default() })
+        Ok(Done { sent: 1, sent_bytes: node.descriptor.size, ..Done::default() })
     }
 
     /// Sets all names, then asks for each what it leads to.
-    async fn tag_all(&self, tags: &[TagMove], jobs: usize) -> Result<usize> {
+    async fn tag_all(&self, tags: &[TagMove]) -> Result<usize> {
+        let jobs = self.jobs.max(1);
         let set = tags.iter().map(|tag| async move { self.tag(tag).await.map_err(|e| at_tag(e, tag)) });
         stream::iter(set).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
         for place in &self.places {
@@ -338,7 +358,8 @@ impl Transfer {
     }
 }
 
-fn missing() -> Error {
+/// A number that leads nowhere.
+pub(super) fn missing() -> Error {
     Error::new(Kind::BlobMissing, "the plan names content that it does not have")
 }
 
@@ -346,17 +367,42 @@ fn at_tag(error: Error, tag: &TagMove) -> Error {
     error.at(&tag.name).side(Side::Destination)
 }
 
-async fn send(descriptor: &Descriptor, source: &dyn Source, sink: &dyn Sink, meter: Meter) -> Result<()> {
+async fn send(
+    descriptor: &Descriptor,
+    source: &dyn Source,
+    sink: &dyn Sink,
+    meter: Meter,
+    rate: Option<&Rate>,
+) -> Result<()> {
     let begun = sink.begun(descriptor).await.map_err(|e| e.side(Side::Destination))?;
-    let content = match begun {
-        None => source.open(descriptor, 0).await.map_err(|e| e.side(Side::Source))?,
-        Some(begun) if begun.length >= descriptor.size => begun.content,
-        Some(begun) => {
-            let rest = source.open(descriptor, begun.length).await.map_err(|e| e.side(Side::Source))?;
-            begun.content.then(rest)
-        }
-    };
+    let content = open(descriptor, source, begun, rate).await?;
     sink.push(descriptor, Reader::new(descriptor, content).metered(meter).from(Side::Source))
         .await
         .map_err(|e| e.side(Side::Destination))
+}
+
+/// Content from its beginning on: what there is of it, then the rest from the source.
+pub(super) async fn open(
+    descriptor: &Descriptor,
+    source: &dyn Source,
+    begun: Option<Begun>,
+    rate: Option<&Rate>,
+) -> Result<Unverified> {
+    let rest = async |from| {
+        let rest = source.open(descriptor, from).await.map_err(|e| e.side(Side::Source))?;
+        Ok::<_, Error>(paced(rest, rate))
+    };
+    match begun {
+        None => rest(0).await,
+        Some(begun) if begun.length >= descriptor.size => Ok(begun.content),
+        Some(begun) => Ok(begun.content.then(rest(begun.length).await?)),
+    }
+}
+
+/// Content at a rate, if there is one.
+pub(super) fn paced(content: Unverified, rate: Option<&Rate>) -> Unverified {
+    match rate {
+        Some(rate) => rate.pace(content),
+        None => content,
+    }
 }

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::places::{self, Mirror};
-use crate::bundle::{Draft, Writer, check_target};
-use crate::content::{Watch, file};
+use crate::bundle::{Draft, Out, Sealing, Writer, check_target, pour};
+use crate::content::{Rate, Watch, file};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Manifest, Narrow, Variant};
-use crate::plan::{Done, Place, Plan, Sources, Survey, Transfer, resolve, transfer};
+use crate::oci::Descriptor;
+use crate::plan::{Ahead, Done, Place, Plan, Sources, Survey, Transfer, resolve, transfer};
 use crate::policy::{self, BuildFact, Facts, Verdict};
 use crate::registry;
 use crate::release::{Moment, Release};
@@ -26,6 +27,8 @@ pub struct Export {
     pub created: Option<Moment>,
     /// Transfers at once.
     pub jobs: usize,
+    /// How fast, all together.
+    pub rate: Option<Rate>,
 }
 
 /// A release whose documents were all read: everything is known, nothing has moved.
@@ -37,6 +40,7 @@ pub struct Prepared {
     variants: Vec<Variant>,
     sources: Sources,
     jobs: usize,
+    rate: Option<Rate>,
 }
 
 /// A bundle that was written.
@@ -80,7 +84,7 @@ impl Export {
             created: self.created.or(plan.created.map(Moment::new)).unwrap_or_default(),
             expires: manifest.expires,
         };
-        Ok(Prepared { release, plan, variants: manifest.images, sources, jobs: self.jobs })
+        Ok(Prepared { release, plan, variants: manifest.images, sources, jobs: self.jobs, rate: self.rate })
     }
 }
 
@@ -109,7 +113,7 @@ impl Prepared {
         Draft::new(&self.release, &self.plan, policy::record(self.release.tier, verdicts))
     }
 
-    /// Signs and writes the bundle.
+    /// Signs the bundle and writes it to a file.
     pub async fn write(
         &self,
         output: &Path,
@@ -117,34 +121,56 @@ impl Prepared {
         keys: &[SigningKey],
         watch: Arc<dyn Watch>,
     ) -> Result<Exported> {
+        let (sealing, signers) = self.seal(keys)?;
+        let writer = Arc::new(Writer::create(output, sealing, replace, &|text| watch.note(text))?);
+        if writer.resumed() > 0 {
+            watch.note(&format!("going on with an interrupted export: {} bytes are there", writer.resumed()));
+        }
+        let place =
+            Place { sink: writer.clone(), repository: String::new(), images: Vec::new(), source: None };
+        let everything = Survey::of_empty(&self.plan);
+        let order = Arc::new(self.transfer(vec![place], watch.clone()));
+        let done = transfer(&order, &everything, "pulling").await;
+        if done.is_err() && writer.resumed() > 0 {
+            watch.note("what was pulled is kept beside the bundle: the same command goes on from there");
+        }
+        let done = done?;
+        drop(order);
+        let writer = Arc::into_inner(writer).ok_or_else(file::ended)?;
+        let bytes = tokio::task::block_in_place(|| writer.finish())?;
+        Ok(Exported { bytes, done, signers })
+    }
+
+    /// Signs the bundle and writes it into a pipe, from front to back.
+    pub async fn pour(
+        &self,
+        mut out: impl Out + 'static,
+        keys: &[SigningKey],
+        watch: Arc<dyn Watch>,
+    ) -> Result<Exported> {
+        let (sealing, signers) = self.seal(keys)?;
+        let nothing = Box::new(|_: &Descriptor| None);
+        let mut ahead = Ahead::new(self.transfer(Vec::new(), watch), nothing);
+        // A task of its own: nobody else waits while the pipe is full.
+        let pouring = tokio::spawn(async move { pour(&sealing, &mut ahead, &mut out).await });
+        let bytes = pouring.await.map_err(|_| file::ended())??;
+        let sent = self.plan.nodes.len();
+        Ok(Exported { bytes, done: Done { sent, sent_bytes: self.plan.bytes(), ..Done::default() }, signers })
+    }
+
+    fn transfer(&self, places: Vec<Place>, watch: Arc<dyn Watch>) -> Transfer {
+        let (plan, sources) = (self.plan.clone(), self.sources.clone());
+        Transfer { plan, sources, places, jobs: self.jobs, rate: self.rate.clone(), watch }
+    }
+
+    /// Checks the rules, drafts the bundle and signs it.
+    fn seal(&self, keys: &[SigningKey]) -> Result<(Sealing, Vec<KeyId>)> {
         let verdicts = self.verdicts(keys.len());
         policy::allow(&verdicts)?;
         let draft = self.draft(&verdicts)?;
         let signatures: Vec<(KeyId, Signature)> =
             keys.iter().map(|key| (key.public().id(), key.sign(draft.sums()))).collect();
         let signers = signatures.iter().map(|(id, _)| *id).collect();
-        let sealing = draft.sign(&self.plan, signatures)?;
-        let writer = Arc::new(Writer::create(output, sealing, replace, &|text| watch.note(text))?);
-        if writer.resumed() > 0 {
-            watch.note(&format!("going on with an interrupted export: {} bytes are there", writer.resumed()));
-        }
-        let place = Place { sink: writer.clone(), repository: String::new(), images: Vec::new() };
-        let everything = Survey::of_empty(&self.plan);
-        let also = watch.clone();
-        let order = Transfer {
-            plan: self.plan.clone(),
-            sources: self.sources.clone(),
-            places: vec![place],
-            jobs: self.jobs,
-            watch,
-        };
-        let done = transfer(order, &everything, "pulling").await;
-        if done.is_err() && writer.resumed() > 0 {
-            also.note("what was pulled is kept beside the bundle: the same command goes on from there");
-        }
-        let done = done?;
-        let writer = Arc::into_inner(writer).ok_or_else(file::ended)?;
-        let bytes = tokio::task::block_in_place(|| writer.finish())?;
-        Ok(Exported { bytes, done, signers })
+        Ok((draft.sign(&self.plan, signatures)?, signers))
     }
 }

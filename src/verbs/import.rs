@@ -1,6 +1,6 @@
 //! `import`: trust first, then know, then permit, then move.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -8,18 +8,20 @@ use serde::Serialize;
 use super::inspect::{SignerRecord, signer_records};
 use super::places::{self, Destination, Renaming};
 use super::verify;
-use crate::content::Watch;
+use crate::bundle::{Input, Statement};
+use crate::content::{Rate, Watch};
 use crate::error::{Error, Kind, Result, Side};
 use crate::layout::LayoutSink;
 use crate::manifest::Narrow;
 use crate::oci::Digest;
-use crate::plan::{Done, How, Plan, Survey, Transfer, resolve, survey, transfer};
+use crate::plan::{
+    Done, How, Plan, Sources, Survey, Transfer, Want, ready, relay, resolve, survey, transfer,
+};
 use crate::registry;
+use crate::trust::Signers;
 
 /// What is to be imported.
 pub struct Import {
-    /// The bundle file.
-    pub bundle: PathBuf,
     /// The trust store.
     pub trust: PathBuf,
     /// Where to.
@@ -34,6 +36,8 @@ pub struct Import {
     pub dry_run: bool,
     /// Transfers at once.
     pub jobs: usize,
+    /// How fast, all together.
+    pub rate: Option<Rate>,
 }
 
 /// What was done, or would be.
@@ -94,42 +98,120 @@ pub struct ImportedName {
     pub change: &'static str,
 }
 
+/// Where a bundle is read.
+pub enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// A pipe, and what to call it.
+    Pipe(Input, &'static str),
+}
+
 /// Runs the import.
-pub async fn import(order: &Import, client: &registry::Client, watch: Arc<dyn Watch>) -> Result<Receipt> {
-    let opened = verify::opened(&order.bundle, &order.trust).await?;
-    // What is wrong with the order is said before gigabytes are read.
-    let names = opened.statement().images.iter().map(|image| &image.source);
-    places::check_renamings(&order.renamings, names)?;
-    let wants = order.narrow.apply(opened.wants()?)?;
-    if let Destination::Layout(directory) = &order.destination {
-        LayoutSink::new(directory)?;
+pub async fn import(
+    order: &Import,
+    origin: Origin,
+    client: &registry::Client,
+    watch: Arc<dyn Watch>,
+) -> Result<Receipt> {
+    match origin {
+        Origin::File(path) => from_file(order, &path, client, watch).await,
+        Origin::Pipe(input, name) => from_pipe(order, input, name, client, watch).await,
     }
+}
+
+async fn from_file(
+    order: &Import,
+    path: &Path,
+    client: &registry::Client,
+    watch: Arc<dyn Watch>,
+) -> Result<Receipt> {
+    let opened = verify::opened(path, &order.trust).await?;
+    let wants = order.wanted(opened.statement(), opened.wants()?)?;
+    order.reach(client).await?;
     let bundle = verify::whole(opened, watch.clone()).await?;
 
     let sources = vec![bundle.source(); wants.len()];
     let plan = Arc::new(resolve(&wants, &sources).await?);
-
-    let places = places::places(&plan, &order.destination, &order.renamings, client)?;
-    if let Destination::Registry(registry, _) = &order.destination {
-        // A web server that is no registry answers 404 to everything, which must not look like "empty".
-        client.ping(registry).await.map_err(|e| e.side(Side::Destination))?;
-    }
-    let todo = survey(&plan, &places, order.jobs).await?;
-    if !order.overwrite_tags {
-        refuse_conflicts(&plan, &todo)?;
-    }
-
+    let (carrier, todo) = order.survey(plan, sources, client, watch).await?;
     let done = match order.dry_run {
         true => Done::default(),
         false => {
-            let transfer_order = Transfer { plan: plan.clone(), sources, places, jobs: order.jobs, watch };
-            transfer(transfer_order, &todo, "pushing").await.map_err(|e| explain(&plan, e))?
+            ready(&carrier, &todo).await?;
+            transfer(&carrier, &todo, "pushing").await.map_err(|e| explain(&carrier.plan, e))?
         }
     };
-    let mut receipt = receipt(order, &plan, &todo, done);
-    receipt.release = format!("{} {}", bundle.statement().name, bundle.statement().version);
-    receipt.signers = signer_records(bundle.signers());
-    Ok(receipt)
+    Ok(receipt(order, &carrier.plan, &todo, done, bundle.statement(), bundle.signers()))
+}
+
+/// One pass: trust before anything else is used, blobs checked as they move, tags when the end was seen.
+async fn from_pipe(
+    order: &Import,
+    input: Input,
+    name: &'static str,
+    client: &registry::Client,
+    watch: Arc<dyn Watch>,
+) -> Result<Receipt> {
+    let piped = verify::received(input, name, &order.trust).await?;
+    let wants = order.wanted(piped.statement(), piped.wants()?)?;
+    order.reach(client).await?;
+    piped.check_documents().await?;
+
+    let sources: Sources = vec![piped.clone(); wants.len()];
+    let plan = Arc::new(resolve(&wants, &sources).await?);
+    let (carrier, todo) = order.survey(plan, sources, client, watch.clone()).await?;
+    let done = match order.dry_run {
+        true => {
+            verify::rest(&piped, watch).await?;
+            Done::default()
+        }
+        false => {
+            ready(&carrier, &todo).await?;
+            let mut left = todo.clone();
+            let mut done = relay(&carrier, &mut left, piped.as_ref()).await?;
+            piped.finish().await?;
+            done.add(transfer(&carrier, &left, "finishing").await.map_err(|e| explain(&carrier.plan, e))?);
+            done
+        }
+    };
+    Ok(receipt(order, &carrier.plan, &todo, done, piped.statement(), piped.signers()))
+}
+
+impl Import {
+    /// The wants, narrowed. What is wrong with the order is said before gigabytes are read.
+    fn wanted(&self, statement: &Statement, wants: Vec<Want>) -> Result<Vec<Want>> {
+        places::check_renamings(&self.renamings, statement.images.iter().map(|image| &image.source))?;
+        self.narrow.apply(wants)
+    }
+
+    /// Whether the destination is there, and takes the login at hand. Tells it nothing of the bundle.
+    async fn reach(&self, client: &registry::Client) -> Result<()> {
+        match &self.destination {
+            // A web server that is no registry answers 404 to everything, which must not look like "empty".
+            Destination::Registry(registry, _) => {
+                client.ping(registry).await.map_err(|e| e.side(Side::Destination))
+            }
+            Destination::Layout(directory) => LayoutSink::new(directory).map(drop),
+        }
+    }
+
+    /// What there is to do, and who is to do it.
+    async fn survey(
+        &self,
+        plan: Arc<Plan>,
+        sources: Sources,
+        client: &registry::Client,
+        watch: Arc<dyn Watch>,
+    ) -> Result<(Arc<Transfer>, Survey)> {
+        let places = places::places(&plan, &self.destination, &self.renamings, client)?;
+        let todo = survey(&plan, &places, self.jobs).await?;
+        if !self.overwrite_tags {
+            refuse_conflicts(&plan, &todo)?;
+        }
+        Ok((
+            Arc::new(Transfer { plan, sources, places, jobs: self.jobs, rate: self.rate.clone(), watch }),
+            todo,
+        ))
+    }
 }
 
 fn refuse_conflicts(plan: &Plan, todo: &Survey) -> Result<()> {
@@ -160,7 +242,14 @@ fn explain(plan: &Plan, error: Error) -> Error {
     }
 }
 
-fn receipt(order: &Import, plan: &Plan, todo: &Survey, done: Done) -> Receipt {
+fn receipt(
+    order: &Import,
+    plan: &Plan,
+    todo: &Survey,
+    done: Done,
+    statement: &Statement,
+    signers: &Signers,
+) -> Receipt {
     let image = |(number, image): (usize, &crate::plan::Image)| {
         let tags = todo.tags.iter().filter(|tag| tag.image == number);
         let names = tags.map(|tag| ImportedName {
@@ -180,8 +269,8 @@ fn receipt(order: &Import, plan: &Plan, todo: &Survey, done: Done) -> Receipt {
     };
     let count = |how: fn(&How) -> bool| todo.moves.iter().filter(|m| how(&m.how)).count();
     Receipt {
-        release: String::new(),
-        signers: Vec::new(),
+        release: format!("{} {}", statement.name, statement.version),
+        signers: signer_records(signers),
         destination: order.destination.to_string(),
         dry_run: order.dry_run,
         images: plan.images.iter().enumerate().map(image).collect(),

@@ -3,7 +3,8 @@
 
 use serde::Serialize;
 
-use crate::bundle::{Bundle, Statement, Trusted};
+use crate::bundle::Statement;
+use crate::trust::Signers;
 
 /// What can be said of a bundle whose head was verified.
 #[derive(Serialize)]
@@ -30,16 +31,11 @@ pub struct SignerRecord {
 }
 
 /// The signers, as printed.
-pub fn signer_records(signers: &crate::trust::Signers) -> Vec<SignerRecord> {
+pub fn signer_records(signers: &Signers) -> Vec<SignerRecord> {
     signers.iter().map(|s| SignerRecord { key_id: s.id.to_string(), name: s.name.clone() }).collect()
 }
 
-/// Describes a bundle.
-pub fn inspect(bundle: &Bundle<Trusted>) -> Inspection<'_> {
-    Inspection {
-        statement: bundle.statement(),
-        signers: signer_records(bundle.signers()),
-        bytes: bundle.length(),
-        verified: "head",
-    }
+/// Describes a bundle whose head was verified.
+pub fn inspect<'a>(statement: &'a Statement, signers: &Signers, bytes: u64) -> Inspection<'a> {
+    Inspection { statement, signers: signer_records(signers), bytes, verified: "head" }
 }

@@ -316,11 +316,15 @@ pub fn places(
         grouped.entry(repository).or_default().push((number, names));
     }
     let place = |(repository, images): (String, Vec<(usize, Vec<Name>)>)| {
-        let sink: Arc<dyn crate::content::Sink> = match destination {
-            Destination::Registry(registry, _) => Arc::new(client.repository(registry, &repository.parse()?)),
-            Destination::Layout(directory) => Arc::new(LayoutSink::new(directory)?),
-        };
-        Ok(Place { sink, repository, images })
+        Ok(match destination {
+            Destination::Registry(registry, _) => {
+                let there = Arc::new(client.repository(registry, &repository.parse()?));
+                Place { sink: there.clone(), repository, images, source: Some(there) }
+            }
+            Destination::Layout(directory) => {
+                Place { sink: Arc::new(LayoutSink::new(directory)?), repository, images, source: None }
+            }
+        })
     };
     grouped.into_iter().map(place).collect()
 }

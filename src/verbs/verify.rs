@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::bundle::{Bundle, Trusted, Verified};
-use crate::content::{Watch, file};
+use crate::bundle::{Bundle, Input, Piped, Trusted, Verified};
+use crate::content::{Procession, Stage, Watch, file};
 use crate::error::Result;
 use crate::release::Moment;
 use crate::trust::Keyring;
@@ -26,4 +26,29 @@ pub async fn opened(bundle: &Path, trust: &Path) -> Result<Bundle<Trusted>> {
 pub async fn whole(bundle: Bundle<Trusted>, watch: Arc<dyn Watch>) -> Result<Bundle<Verified>> {
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
     bundle.verify(threads, watch).await
+}
+
+/// The head of a bundle that comes through a pipe called `name`.
+pub async fn received(input: Input, name: &'static str, trust: &Path) -> Result<Arc<Piped>> {
+    let trust = trust.to_owned();
+    let receive = move || Piped::receive(input, name, &Keyring::load(&trust)?, Moment::now());
+    let received = tokio::task::spawn_blocking(receive).await.map_err(|_| file::ended())?;
+    received.map(Arc::new)
+}
+
+/// Everything of it that was not read yet.
+pub async fn rest(piped: &Piped, watch: Arc<dyn Watch>) -> Result<()> {
+    let sizes = piped.statement().entries.iter();
+    let left = sizes.map(|entry| entry.size).sum();
+    watch.stage(Stage { verb: "verifying", parts: vec![("pipe".to_owned(), left)] });
+    while piped.next().await?.is_some() {
+        piped.skip().await?;
+    }
+    piped.finish().await
+}
+
+/// Checks everything of a bundle that comes through a pipe.
+pub async fn whole_pipe(piped: &Arc<Piped>, watch: Arc<dyn Watch>) -> Result<()> {
+    piped.check_documents().await?;
+    rest(piped, watch).await
 }

@@ -1,0 +1,171 @@
+//! Moving content that does not wait: from something that passes by once (a bundle in a pipe) to
+//! places, and from places into something that takes it in the plan's order (a pipe again).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::Plan;
+use super::crew::Crew;
+use super::pace::Counted;
+use super::transfer::{Done, How, Move, Survey, Transfer, missing, open, paced};
+use crate::content::{
+    Begun, Inlet, Meter, Outlet, Patience, Procession, Reader, Room, Stage, Unverified, Watch, conduit,
+    retrying,
+};
+use crate::error::{Error, Result, Retry, Side};
+use crate::limits;
+use crate::oci::{Descriptor, Digest};
+
+/// Blobs up to this size are held until they have arrived, so that they can be sent again.
+const SMALL: u64 = 1 << 20;
+
+/// Lets everything pass by: what the survey wants sent is sent, everything else is verified. What
+/// was sent is taken out of the survey; the rest of it is [`transfer`](super::transfer())'s.
+///
+/// # Errors
+/// The first failure ends it; content that had arrived stays, unnamed.
+pub async fn relay(order: &Arc<Transfer>, survey: &mut Survey, passing: &dyn Procession) -> Result<Done> {
+    let mut sends = sends(&order.plan, survey);
+    let bytes =
+        sends.values().filter_map(|one| order.plan.nodes.get(one.node)).map(|n| n.descriptor.size).sum();
+    order.watch.stage(Stage { verb: "pushing", parts: vec![("blobs".to_owned(), bytes)] });
+    let counted = Counted::new(order.watch.clone());
+    let mut crew = Crew::new(order.jobs, counted.clone());
+    let room = Room::of(limits::BEHIND);
+    let relayed = async {
+        while let Some(digest) = passing.next().await? {
+            crew.look().await?;
+            let Some(one) = sends.remove(&digest) else {
+                passing.skip().await?;
+                continue;
+            };
+            let (inlet, outlet) = conduit(&room);
+            crew.start(order.clone().receive(one, outlet, counted.clone())).await?;
+            passing.carry(inlet).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    if let Err(error) = relayed.await {
+        // What the pushes make of it is not the cause.
+        crew.stop().await;
+        return Err(error);
+    }
+    let done = crew.finish().await?;
+    survey.moves.retain(|one| one.how != How::Send || sends.contains_key(&digest_of(&order.plan, one)));
+    Ok(done)
+}
+
+/// What is to be sent, each blob once: to further places it is mounted.
+fn sends(plan: &Plan, survey: &Survey) -> HashMap<Digest, Move> {
+    let sends = survey.moves.iter().filter(|one| one.how == How::Send);
+    sends.rev().map(|one| (digest_of(plan, one), *one)).collect()
+}
+
+fn digest_of(plan: &Plan, one: &Move) -> Digest {
+    plan.nodes.get(one.node).map_or_else(|| Digest::of(b""), |node| node.descriptor.digest)
+}
+
+impl Transfer {
+    /// Sends what comes out of `outlet`.
+    async fn receive(self: Arc<Self>, one: Move, outlet: Outlet, watch: Arc<dyn Watch>) -> Result<Done> {
+        let (node, place) = self.ends(&one)?;
+        let descriptor = &node.descriptor;
+        let meter = Meter::new(watch, 0);
+        let content = paced(Unverified::new(descriptor.digest, outlet.stream()), self.rate.as_ref());
+        let reader = Reader::new(descriptor, content).metered(meter).from(Side::Source);
+        let sent = match descriptor.size <= SMALL {
+            true => {
+                let bytes = reader.into_bytes().await?;
+                let again = || {
+                    place
+                        .sink
+                        .push(descriptor, Reader::of_bytes(descriptor, descriptor.digest, bytes.clone()))
+                };
+                retrying(Patience::default(), &|text| self.watch.note(text), again).await
+            }
+            false => place.sink.push(descriptor, reader).await.map_err(no_second_try),
+        };
+        sent.map_err(|e| e.side(Side::Destination))?;
+        Ok(Done { sent: 1, sent_bytes: descriptor.size, ..Done::default() })
+    }
+}
+
+fn no_second_try(error: Error) -> Error {
+    match error.retryable() {
+        Retry::Never => error,
+        _ => error.retry(Retry::Never).hint_instead(
+            "a pipe cannot be rewound: send the bundle once more; what has arrived is not sent again",
+        ),
+    }
+}
+
+/// Tells what there is of a node already.
+pub type Beginnings = Box<dyn Fn(&Descriptor) -> Option<Begun> + Send + Sync>;
+
+/// A plan's content in the plan's order, fetched side by side ahead of whoever takes it.
+pub struct Ahead {
+    order: Transfer,
+    beginnings: Beginnings,
+    next: usize,
+    waiting: VecDeque<(usize, Outlet)>,
+    /// Ended with this.
+    fetching: JoinSet<()>,
+}
+
+impl Ahead {
+    /// Fetches what `order` says; it names no places.
+    pub fn new(order: Transfer, beginnings: Beginnings) -> Self {
+        order.watch.stage(Stage { verb: "pulling", parts: vec![("blobs".to_owned(), order.plan.bytes())] });
+        Ahead { order, beginnings, next: 0, waiting: VecDeque::new(), fetching: JoinSet::new() }
+    }
+
+    /// The next node's digest and content, which ends only after it was verified.
+    pub fn next(&mut self) -> Result<Option<(Digest, Outlet)>> {
+        let jobs = self.order.jobs.max(1);
+        while self.fetching.try_join_next().is_some() {}
+        while self.waiting.len() < jobs && self.next < self.order.plan.nodes.len() {
+            let room = Room::of(limits::AHEAD / u32::try_from(jobs).unwrap_or(u32::MAX));
+            let (inlet, outlet) = conduit(&room);
+            self.fetch(self.next, inlet)?;
+            self.waiting.push_back((self.next, outlet));
+            self.next += 1;
+        }
+        let next = self.waiting.pop_front();
+        Ok(next.and_then(|(node, outlet)| Some((self.order.plan.nodes.get(node)?.descriptor.digest, outlet))))
+    }
+
+    fn fetch(&mut self, number: usize, inlet: Inlet) -> Result<()> {
+        let node = self.order.plan.nodes.get(number).ok_or_else(missing)?;
+        let source = self.order.sources.get(node.origin).ok_or_else(missing)?.clone();
+        let descriptor = node.descriptor.clone();
+        let begun = (self.beginnings)(&descriptor);
+        let meter = Meter::new(self.order.watch.clone(), 0);
+        let rate = self.order.rate.clone();
+        self.fetching.spawn(async move {
+            let opened = open(&descriptor, source.as_ref(), begun, rate.as_ref()).await;
+            match opened {
+                Ok(content) => {
+                    pass(Reader::new(&descriptor, content).metered(meter).from(Side::Source), inlet).await
+                }
+                Err(error) => inlet.fail(error),
+            }
+        });
+        Ok(())
+    }
+}
+
+async fn pass(mut reader: Reader, inlet: Inlet) {
+    loop {
+        match reader.chunk().await {
+            Ok(Some(piece)) => {
+                if !inlet.put(piece).await {
+                    return;
+                }
+            }
+            Ok(None) => return inlet.end(),
+            Err(error) => return inlet.fail(error),
+        }
+    }
+}
