@@ -55,14 +55,15 @@ impl Pace {
     }
 
     fn judge(&mut self, rate: f64) {
-        match self.trying {
-            true if rate > self.before * GAIN => self.width += 1,
-            // No better than with fewer.
-            true => (self.width, self.trying) = (self.width - 1, false),
-            false => (self.width, self.trying) = (self.width + 1, true),
-        }
+        let better = rate > self.before * GAIN;
+        self.width = match self.trying {
+            true if !better => self.width.saturating_sub(1).max(1),
+            _ => self.width.saturating_add(1),
+        };
+        // At the ceiling there is nothing to try.
+        self.trying = (better || !self.trying) && self.width <= self.most;
+        self.width = self.width.min(self.most);
         self.before = rate;
-        self.width = self.width.clamp(1, self.most);
     }
 }
 
