@@ -61,9 +61,14 @@ impl Partial {
         let _ = std::fs::remove_file(&self.path);
     }
 
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.file.metadata().is_ok_and(|facts| facts.len() == 0)
+    }
+
     /// Removes the file if it holds nothing.
     pub fn give_up_empty(&self) {
-        if self.file.metadata().is_ok_and(|facts| facts.len() == 0) {
+        if self.is_empty() {
             self.give_up();
         }
     }

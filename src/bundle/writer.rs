@@ -48,6 +48,8 @@ impl Writer {
         let Sealing { head, contents, identity } = sealing;
         let path = journal::path_of(&partial.path);
         let (mut journal, left) = Journal::open(&path).inspect_err(|_| partial.give_up_empty())?;
+        // A journal beside nothing is left of a bundle that has its name already, or was thrown away.
+        let left = if partial.is_empty() { Left::default() } else { left };
         let written = match &left.identity {
             Some(earlier) if *earlier == identity => {
                 journal.resume(&left)?;
@@ -60,7 +62,11 @@ impl Writer {
                 }
                 // Emptied first: nothing of it may show through.
                 partial.file.set_len(0).map_err(|e| partial.failed(&e))?;
-                journal.begin(&identity)?;
+                // No room for a journal, no room for a bundle: nothing is left behind then.
+                journal.begin(&identity).inspect_err(|_| {
+                    partial.give_up_empty();
+                    journal::remove(&path);
+                })?;
                 HashMap::new()
             }
         };

@@ -13,7 +13,10 @@
 pub mod images;
 pub mod lying;
 pub mod parts;
+pub mod proxy;
 pub mod registry;
+pub mod running;
+pub mod site;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -72,6 +75,24 @@ name       = "tool"
 repository = "tools/tool"
 tags       = { standard = "{version}" }
 "#;
+
+/// A release of one image with two names.
+pub const HEAVY: &str = r#"schema   = 1
+name     = "heavy"
+version  = "1.0.0"
+tier     = "community"
+channel  = "development"
+registry = "registry.example.com"
+
+[[image]]
+name       = "tool"
+repository = "tools/tool"
+tags       = { standard = "{version}" }
+also_tag   = ["{major}"]
+"#;
+
+/// The names that it has.
+pub const HEAVY_NAMES: [(&str, &str); 2] = [("tools/tool", "1.0.0"), ("tools/tool", "1")];
 
 /// The export that most tests begin with.
 pub const EXPORT: &str =
@@ -183,6 +204,19 @@ impl Scratch {
         scratch
     }
 
+    /// With one image for two platforms that is heavy enough to be broken off in the middle: three layers
+    /// of `layer` bytes.
+    pub fn with_heavy_release(layer: usize) -> Self {
+        let scratch = Scratch::new();
+        let platforms = vec!["linux/amd64", "linux/arm64"];
+        let image = Image { platforms, layer, shared: vec!["application"], ..Image::new("heavy") };
+        Layout::new(scratch.path("images")).add("registry.example.com/tools/tool:1.0.0", &image);
+        scratch.write("release.toml", HEAVY);
+        scratch.key("release");
+        scratch.trust("trust", &["release"]);
+        scratch
+    }
+
     /// And exported to `bundle.tar`.
     pub fn exported(self) -> Self {
         self.sealift(EXPORT).ok();
@@ -243,6 +277,28 @@ impl Scratch {
     #[track_caller]
     pub fn sealift(&self, arguments: &str) -> Run {
         run(self.command(arguments))
+    }
+
+    /// Requires that nothing of an unfinished export is left.
+    #[track_caller]
+    pub fn holds_nothing_unfinished(&self) {
+        let names = fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = names.filter(|name| name.to_string_lossy().contains(".partial")).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+
+    /// Removes a file if it is there.
+    pub fn remove(&self, name: impl AsRef<Path>) {
+        let _ = fs::remove_file(self.path(name));
+    }
+
+    /// Copies the release's image into a registry, by skopeo.
+    pub fn push_heavy(&self, registry: &registry::Registry) {
+        let copy = format!(
+            "--insecure-policy copy --all --preserve-digests --dest-tls-verify=false oci:images:registry.example.com/tools/tool:1.0.0 docker://{}/tools/tool:1.0.0",
+            registry.address()
+        );
+        self.run("skopeo", &copy).ok();
     }
 
     /// Some other program.

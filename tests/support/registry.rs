@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use tempfile::TempDir;
+
+use super::sha256;
 
 /// A running registry; ended when dropped.
 pub struct Registry {
@@ -52,6 +56,60 @@ impl Registry {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// An answer's status and body, asked for without any of the program's code.
+    pub fn get(&self, path: &str) -> (u16, Vec<u8>) {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        let accept =
+            "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, */*";
+        // HTTP/1.0: no chunks, and the end of the connection is the end of the body.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: {accept}\r\n\r\n", self.address());
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let head = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        let status = String::from_utf8_lossy(&answer[..head]).split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_off(head))
+    }
+
+    /// All that a tag leads to, read and hashed: sizes by digest, the tag's own digest under its name.
+    /// `None` where there is no such tag.
+    ///
+    /// # Errors
+    /// What is missing or wrong below the tag.
+    pub fn below(&self, repository: &str, tag: &str) -> Result<Option<BTreeMap<String, u64>>, String> {
+        let (status, top) = self.get(&format!("/v2/{repository}/manifests/{tag}"));
+        match status {
+            200 => {}
+            404 => return Ok(None),
+            other => return Err(format!("{repository}:{tag}: {other}")),
+        }
+        let mut found = BTreeMap::new();
+        let mut documents = vec![top];
+        while let Some(document) = documents.pop() {
+            let parsed: Value =
+                serde_json::from_slice(&document).map_err(|e| format!("{repository}:{tag}: {e}"))?;
+            found.insert(format!("sha256:{}", sha256(&document)), document.len() as u64);
+            for (list, kind) in [("manifests", "manifests"), ("layers", "blobs"), ("config", "blobs")] {
+                let one = parsed[list].is_object().then(|| &parsed[list]);
+                for child in parsed[list].as_array().into_iter().flatten().chain(one) {
+                    let digest = child["digest"].as_str().unwrap();
+                    let (status, content) = self.get(&format!("/v2/{repository}/{kind}/{digest}"));
+                    if status != 200 || format!("sha256:{}", sha256(&content)) != digest {
+                        return Err(format!(
+                            "{repository}:{tag}: {digest}: {status}, {} bytes",
+                            content.len()
+                        ));
+                    }
+                    match kind {
+                        "manifests" => documents.push(content),
+                        _ => _ = found.insert(digest.to_owned(), content.len() as u64),
+                    }
+                }
+            }
+        }
+        Ok(Some(found))
+    }
+
     /// Everything below its data directory, directories too: an upload that was begun and given up
     /// leaves its trace in their times.
     pub fn disk(&self) -> Disk {
@@ -70,9 +128,11 @@ impl Registry {
         self.disk().is_empty()
     }
 
-    /// How many blobs and documents it holds, each counted once whatever the repositories.
+    /// How many blobs and documents it holds, each counted once whatever the repositories; what uploads
+    /// that were given up have left does not count.
     pub fn blobs(&self) -> usize {
-        self.disk().keys().filter(|path| path.ends_with("data")).count()
+        let store = self.data().join("docker/registry/v2/blobs");
+        self.disk().keys().filter(|path| path.starts_with(&store) && path.ends_with("data")).count()
     }
 }
 

@@ -1,0 +1,73 @@
+//! A command while it runs, so that something can happen to it.
+
+use std::io::Read;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::Run;
+
+/// A running command.
+pub struct Running {
+    child: Arc<Mutex<Child>>,
+    shown: String,
+    output: JoinHandle<Vec<u8>>,
+    errors: JoinHandle<Vec<u8>>,
+}
+
+/// Somebody's hand on a running command. Harmless once the command has ended.
+#[derive(Clone)]
+pub struct Hand(Arc<Mutex<Child>>);
+
+impl Hand {
+    /// `kill -9`. The command is gone, or about to go, when this returns.
+    pub fn kill(&self) {
+        let _ = lock(&self.0).kill();
+    }
+
+    /// Any other signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let mut child = lock(&self.0);
+        // Not reaped yet, so the number is still its own.
+        if matches!(child.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
+        }
+    }
+}
+
+impl Running {
+    /// Starts a command.
+    pub fn start(mut command: Command) -> Self {
+        let words = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
+        let shown = std::iter::once("sealift".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = read(child.stdout.take().unwrap());
+        let errors = read(child.stderr.take().unwrap());
+        Running { child: Arc::new(Mutex::new(child)), shown, output, errors }
+    }
+
+    /// A hand on it.
+    pub fn hand(&self) -> Hand {
+        Hand(self.child.clone())
+    }
+
+    /// How it ended; the code is -1 where a signal ended it.
+    pub fn ended(self) -> Run {
+        // Both pipes end when the process does: only then is the lock held for waiting.
+        let (stdout, stderr) = (self.output.join().unwrap(), self.errors.join().unwrap());
+        let status = lock(&self.child).wait().unwrap();
+        Run::of(self.shown.clone(), Output { status, stdout, stderr })
+    }
+}
+
+fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        pipe.read_to_end(&mut text).unwrap();
+        text
+    })
+}
