@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::contents::{Contents, Entry, Part};
 use super::journal::Identity;
-use super::statement::{EntrySize, Statement};
+use super::statement::{EntryPath, EntrySize, Statement};
 use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, SUMS_PATH, signature_path, sums, tar};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -31,15 +31,14 @@ impl Draft {
         ];
         listed
             .extend(plan.nodes.iter().map(|node| (Part::Blob, node.descriptor.digest, node.descriptor.size)));
-        let paths: Vec<_> = listed.iter().map(|(part, digest, _)| path(*part, digest)).collect();
-        let entries = paths
-            .iter()
-            .zip(&listed)
-            .map(|(path, (_, _, size))| EntrySize { path: path.clone(), size: *size });
+        let entries =
+            listed.iter().map(|(part, digest, size)| EntrySize { path: path(*part, digest), size: *size });
         let statement = Statement::new(release, plan.images.clone(), policy, entries.collect()).encode()?;
         listed.insert(0, (Part::Statement, Digest::of(&statement), statement.len() as u64));
-        let lines = std::iter::once(STATEMENT_PATH).chain(paths.iter().map(String::as_str));
-        let sums = sums::encode(listed.iter().map(|(_, digest, _)| *digest).zip(lines));
+        let mut sums = Vec::with_capacity(listed.len() * 145);
+        for (part, digest, _) in &listed {
+            sums::append(&mut sums, digest, &path(*part, digest).text());
+        }
         // What is written must be readable: the limits of the reader hold here too.
         sums::parse(&sums)?;
         Ok(Draft { statement, index, sums, listed })
@@ -73,15 +72,21 @@ impl Draft {
         Contents::new(self.sums.len() as u64, signatures, self.listed.iter().copied())
     }
 
-    fn head(&self, signatures: &[(KeyId, Signature)]) -> Result<Vec<u8>> {
-        let mut head = Vec::new();
-        append(&mut head, SUMS_PATH, &self.sums)?;
+    /// Everything before the blobs. What is copied is let go: a large bundle's head has many megabytes.
+    fn head(self, signatures: &[(KeyId, Signature)]) -> Result<Vec<u8>> {
+        let Draft { statement, index, sums, listed } = self;
+        drop(listed);
+        let parts = sums.len() + statement.len() + index.len() + signatures.len() * 64;
+        let mut head = Vec::with_capacity(parts + (signatures.len() + 4) * 2 * tar::BLOCK as usize);
+        append(&mut head, SUMS_PATH, &sums)?;
+        drop(sums);
         for (id, signature) in signatures {
             append(&mut head, &signature_path(id), signature)?;
         }
-        append(&mut head, STATEMENT_PATH, &self.statement)?;
+        append(&mut head, STATEMENT_PATH, &statement)?;
+        drop(statement);
         append(&mut head, LAYOUT_PATH, OCI_LAYOUT)?;
-        append(&mut head, INDEX_PATH, &self.index)?;
+        append(&mut head, INDEX_PATH, &index)?;
         Ok(head)
     }
 }
@@ -108,8 +113,11 @@ fn plan_size(plan: &Plan, image: usize) -> Option<u64> {
     Some(plan.nodes.get(*plan.roots.get(image)?)?.descriptor.size)
 }
 
-fn path(part: Part, digest: &Digest) -> String {
-    Entry { part, digest: *digest, size: 0, offset: 0 }.path()
+fn path(part: Part, digest: &Digest) -> EntryPath {
+    match part {
+        Part::Blob => EntryPath::Blob(*digest),
+        other => EntryPath::Other(Entry { part: other, digest: *digest, size: 0, offset: 0 }.path()),
+    }
 }
 
 /// The bundle's `index.json`: one descriptor per name. `size` tells the bytes of an image's top document.

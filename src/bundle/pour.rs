@@ -20,7 +20,7 @@ pub async fn pour(sealing: &Sealing, ahead: &mut Ahead, out: &mut dyn Out) -> Re
     let mut pouring = Pouring { out, position: 0 };
     pouring.frame(&sealing.head)?;
     for entry in sealing.contents.blobs() {
-        let next = ahead.next()?.ok_or_else(ended)?;
+        let next = ahead.turn()?.ok_or_else(ended)?;
         pouring.frame(&entry.header()?)?;
         pouring.content(next, &entry.digest, entry.size).await?;
         let padding = tar::padded(entry.size).unwrap_or(entry.size).saturating_sub(entry.size);

@@ -155,8 +155,9 @@ fn parts(
     }
     let first = listed.first().map(|(digest, _)| (Part::Statement, *digest, statement_size));
     let rest = rest.iter().zip(&statement.entries).enumerate().map(|(number, ((digest, path), entry))| {
-        if *path != entry.path {
-            return Err(wrong("sums and statement list different entries").got(&entry.path).expected(path));
+        let stated = entry.path.text();
+        if *path != stated {
+            return Err(wrong("sums and statement list different entries").got(stated).expected(path));
         }
         let part = match (number, *path) {
             (0, LAYOUT_PATH) => Part::Layout,

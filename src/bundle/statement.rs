@@ -2,10 +2,14 @@
 //! a statement that does not encode to the very bytes it was parsed from is refused, so there is
 //! one way to write each.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::io::Write;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Kind, Result};
 use crate::limits;
+use crate::oci::Digest;
 use crate::plan::Image;
 use crate::release::{Channel, Moment, PolicyRecord, Release, ReleaseName, Tier, Version};
 
@@ -51,9 +55,42 @@ pub struct Statement {
 #[serde(deny_unknown_fields)]
 pub struct EntrySize {
     /// Its path.
-    pub path: String,
+    pub path: EntryPath,
     /// Its bytes.
     pub size: u64,
+}
+
+/// The path of an entry. There are many, and nearly all of them follow from a digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryPath {
+    /// The path of this blob.
+    Blob(Digest),
+    /// Another one.
+    Other(String),
+}
+
+impl EntryPath {
+    /// The path as it is written.
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            EntryPath::Blob(digest) => Cow::Owned(digest.blob_path()),
+            EntryPath::Other(text) => Cow::Borrowed(text),
+        }
+    }
+}
+
+impl Serialize for EntryPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text())
+    }
+}
+
+impl<'de> Deserialize<'de> for EntryPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let digest = text.strip_prefix("blobs/sha256/").and_then(Digest::from_hex);
+        Ok(digest.map_or_else(|| EntryPath::Other(text.into_owned()), EntryPath::Blob))
+    }
 }
 
 impl Statement {
@@ -79,7 +116,10 @@ impl Statement {
 
     /// The only bytes that say this.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        let bytes = serde_json::to_vec(self).map_err(|e| wrong("the statement cannot be written").got(e))?;
+        // Grown by doubling, it would need several times its size.
+        let mut bytes = Vec::with_capacity(self.entries.len() * 120 + self.images.len() * 1000 + 1000);
+        serde_json::to_writer(&mut bytes, self)
+            .map_err(|e| wrong("the statement cannot be written").got(e))?;
         if bytes.len() as u64 > limits::STATEMENT {
             return Err(Error::new(
                 Kind::LimitExceeded,
@@ -106,11 +146,26 @@ impl Statement {
                 .got(statement.payload_bytes)
                 .expected(payload_bytes(&statement.entries)));
         }
-        if statement.encode()? != bytes {
+        let mut rest = Same(bytes);
+        if serde_json::to_writer(&mut rest, &statement).is_err() || !rest.0.is_empty() {
             return Err(wrong("the statement is not in its canonical form")
                 .hint("it was written by something else than sealift, or edited before it was signed"));
         }
         Ok(statement)
+    }
+}
+
+/// Takes only the bytes that it holds, in their order: compares without a second copy.
+struct Same<'a>(&'a [u8]);
+
+impl Write for Same<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or_else(|| std::io::Error::other("other bytes"))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -6,10 +6,12 @@ use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::Digest;
 
-/// One line per entry: `<64 lower hex><two spaces><path><LF>`.
-pub fn encode<'a>(entries: impl IntoIterator<Item = (Digest, &'a str)>) -> Vec<u8> {
-    let lines = entries.into_iter().map(|(digest, path)| format!("{}  {path}\n", digest.hex()));
-    lines.collect::<String>().into_bytes()
+/// Adds the line of one entry: `<64 lower hex><two spaces><path><LF>`.
+pub fn append(sums: &mut Vec<u8>, digest: &Digest, path: &str) {
+    sums.extend_from_slice(digest.hex().as_bytes());
+    sums.extend_from_slice(b"  ");
+    sums.extend_from_slice(path.as_bytes());
+    sums.push(b'\n');
 }
 
 /// Parses sums whose signature was checked.

@@ -114,14 +114,14 @@ pub fn read_with_facts(path: &std::path::Path, what: &str, limit: u64) -> Result
 }
 
 /// FAT, whatever its width (statfs(2), `MSDOS_SUPER_MAGIC`).
-const FAT: i64 = 0x4d44;
+const FAT: rustix::fs::FsWord = 0x4d44;
 
 /// Whether a file system can hold a file of `size` bytes at all.
 ///
 /// # Errors
 /// `NoSpace` on FAT from 4 GiB on, where writing would fail after gigabytes.
 pub fn check_size(file: &File, path: &std::path::Path, size: u64) -> Result<()> {
-    let fat = rustix::fs::fstatfs(file).is_ok_and(|facts| facts.f_type as i64 == FAT);
+    let fat = rustix::fs::fstatfs(file).is_ok_and(|facts| facts.f_type == FAT);
     if fat && size > u64::from(u32::MAX) {
         return Err(Error::io(
             "the file would be too large for this medium",

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, Stream};
 
-use crate::error::Result;
+use crate::error::{Result, Side};
 
 /// Content from some place, from some byte of it on, before anybody has verified it.
 pub struct Unverified {
@@ -28,9 +28,15 @@ impl Unverified {
         Unverified::new(place, stream::once(async { Ok(bytes) }))
     }
 
-    /// These bytes, then `rest`. Failures are told of the place of `rest`: what came first was here already.
+    /// These bytes, then `rest`. If they do not fit together, both places are named.
     pub fn then(self, rest: Unverified) -> Self {
-        Unverified { place: rest.place, pieces: self.pieces.chain(rest.pieces).boxed() }
+        let place = format!("{} and {}", self.place, rest.place);
+        Unverified { place, pieces: self.pieces.chain(rest.pieces).boxed() }
+    }
+
+    /// Failures to get them are the fault of this side.
+    pub fn from(self, side: Side) -> Self {
+        self.through(|pieces| pieces.map(move |piece| piece.map_err(|e| e.side(side))))
     }
 
     /// Puts something between these bytes and whoever reads them; it may hold them up, not change them.

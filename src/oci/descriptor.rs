@@ -1,7 +1,7 @@
 //! What is known of content before it moves: its role, media type, digest and size.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::Digest;
 
@@ -27,6 +27,21 @@ pub mod media {
         application/vnd.docker.distribution.manifest.v2+json";
 }
 
+/// What most content is: one copy of each text serves all descriptors.
+const USUAL_TYPES: [&str; 11] = [
+    media::INDEX,
+    media::MANIFEST,
+    media::CONFIG,
+    media::DOCKER_LIST,
+    media::DOCKER_MANIFEST,
+    media::DOCKER_CONFIG,
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "application/vnd.oci.empty.v1+json",
+];
+
 /// A media type as the descriptor spells it. Shared: a plan holds many alike.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct MediaType(Arc<str>);
@@ -34,7 +49,9 @@ pub struct MediaType(Arc<str>);
 impl MediaType {
     /// Takes the text as it is.
     pub fn new(text: &str) -> Self {
-        MediaType(Arc::from(text))
+        static USUAL: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| USUAL_TYPES.map(Arc::from).to_vec());
+        let usual = USUAL.iter().find(|usual| &***usual == text);
+        MediaType(usual.cloned().unwrap_or_else(|| Arc::from(text)))
     }
 
     /// The text.

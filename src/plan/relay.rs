@@ -122,7 +122,7 @@ impl Ahead {
     }
 
     /// The next node's digest and content, which ends only after it was verified.
-    pub fn next(&mut self) -> Result<Option<(Digest, Outlet)>> {
+    pub fn turn(&mut self) -> Result<Option<(Digest, Outlet)>> {
         let jobs = self.order.jobs.max(1);
         while self.fetching.try_join_next().is_some() {}
         while self.waiting.len() < jobs && self.next < self.order.plan.nodes.len() {

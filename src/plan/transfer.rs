@@ -375,10 +375,12 @@ async fn send(
     rate: Option<&Rate>,
 ) -> Result<()> {
     let begun = sink.begun(descriptor).await.map_err(|e| e.side(Side::Destination))?;
+    let whole = begun.is_none();
     let content = open(descriptor, source, begun, rate).await?;
-    sink.push(descriptor, Reader::new(descriptor, content).metered(meter).from(Side::Source))
-        .await
-        .map_err(|e| e.side(Side::Destination))
+    let reader = Reader::new(descriptor, content).metered(meter);
+    // What was begun here may be what is wrong with it.
+    let reader = if whole { reader.from(Side::Source) } else { reader };
+    sink.push(descriptor, reader).await.map_err(|e| e.side(Side::Destination))
 }
 
 /// Content from its beginning on: what there is of it, then the rest from the source.
@@ -390,7 +392,7 @@ pub(super) async fn open(
 ) -> Result<Unverified> {
     let rest = async |from| {
         let rest = source.open(descriptor, from).await.map_err(|e| e.side(Side::Source))?;
-        Ok::<_, Error>(paced(rest, rate))
+        Ok::<_, Error>(paced(rest.from(Side::Source), rate))
     };
     match begun {
         None => rest(0).await,
