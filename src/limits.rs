@@ -96,4 +96,4 @@ pub const CERTIFICATES: u64 = 1 << 20;
 pub const REDIRECTS: usize = 5;
 
 /// Documents kept in memory between planning and writing; the rest is fetched again.
-pub const REMEMBERED: usize = 16 << 20;
+pub const REMEMBERED: usize = 8 << 20;

@@ -40,7 +40,7 @@ impl Draft {
             sums::append(&mut sums, digest, &path(*part, digest).text());
         }
         // What is written must be readable: the limits of the reader hold here too.
-        sums::parse(&sums)?;
+        sums::check_length(&sums)?;
         Ok(Draft { statement, index, sums, listed })
     }
 
@@ -72,52 +72,35 @@ impl Draft {
         Contents::new(self.sums.len() as u64, signatures, self.listed.iter().copied())
     }
 
-    /// Everything before the blobs. What is copied is let go: a large bundle's head has many megabytes.
-    fn head(self, signatures: &[(KeyId, Signature)]) -> Result<Vec<u8>> {
-        let Draft { statement, index, sums, listed } = self;
-        drop(listed);
-        let parts = sums.len() + statement.len() + index.len() + signatures.len() * 64;
-        let mut head = Vec::with_capacity(parts + (signatures.len() + 4) * 2 * tar::BLOCK as usize);
-        append(&mut head, SUMS_PATH, &sums)?;
-        drop(sums);
+    /// Everything before the blobs, in pieces: a large bundle's head has many megabytes, one copy is enough.
+    fn head(self, signatures: &[(KeyId, Signature)]) -> Result<Vec<Vec<u8>>> {
+        let mut head = Vec::new();
+        append(&mut head, SUMS_PATH, self.sums)?;
         for (id, signature) in signatures {
-            append(&mut head, &signature_path(id), signature)?;
+            append(&mut head, &signature_path(id), signature.to_vec())?;
         }
-        append(&mut head, STATEMENT_PATH, &statement)?;
-        drop(statement);
-        append(&mut head, LAYOUT_PATH, OCI_LAYOUT)?;
-        append(&mut head, INDEX_PATH, &index)?;
+        append(&mut head, STATEMENT_PATH, self.statement)?;
+        append(&mut head, LAYOUT_PATH, OCI_LAYOUT.to_vec())?;
+        append(&mut head, INDEX_PATH, self.index)?;
         Ok(head)
     }
 }
 
 /// A signed bundle that lacks nothing but its blobs.
 pub struct Sealing {
-    /// All bytes before the first blob's header.
-    pub head: Vec<u8>,
+    /// All bytes before the first blob's header, in pieces.
+    pub head: Vec<Vec<u8>>,
     /// Where everything lies.
     pub contents: Contents,
     /// What tells it from other bundles.
     pub identity: Identity,
 }
 
-fn append(head: &mut Vec<u8>, path: &str, content: &[u8]) -> Result<()> {
-    head.extend_from_slice(&tar::header(path, content.len() as u64)?);
-    head.extend_from_slice(content);
-    let end = tar::padded(head.len() as u64).unwrap_or_default();
-    head.resize(end as usize, 0);
+fn append(head: &mut Vec<Vec<u8>>, path: &str, content: Vec<u8>) -> Result<()> {
+    let size = content.len() as u64;
+    let padding = tar::padded(size).unwrap_or(size) - size;
+    head.extend([tar::header(path, size)?.to_vec(), content, vec![0; padding as usize]]);
     Ok(())
-}
-
-fn plan_size(plan: &Plan, image: usize) -> Option<u64> {
-    Some(plan.nodes.get(*plan.roots.get(image)?)?.descriptor.size)
-}
-
-fn path(part: Part, digest: &Digest) -> EntryPath {
-    match part {
-        Part::Blob => EntryPath::Blob(*digest),
-        other => EntryPath::Other(Entry { part: other, digest: *digest, size: 0, offset: 0 }.path()),
-    }
 }
 
 /// The bundle's `index.json`: one descriptor per name. `size` tells the bytes of an image's top document.

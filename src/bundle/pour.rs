@@ -18,7 +18,9 @@ use crate::plan::Ahead;
 /// A failure in the middle leaves `out` with a beginning that no reader takes for a bundle.
 pub async fn pour(sealing: &Sealing, ahead: &mut Ahead, out: &mut dyn Out) -> Result<u64> {
     let mut pouring = Pouring { out, position: 0 };
-    pouring.frame(&sealing.head)?;
+    for piece in &sealing.head {
+        pouring.frame(piece)?;
+    }
     for entry in sealing.contents.blobs() {
         let next = ahead.turn()?.ok_or_else(ended)?;
         pouring.frame(&entry.header()?)?;

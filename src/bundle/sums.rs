@@ -14,15 +14,21 @@ pub fn append(sums: &mut Vec<u8>, digest: &Digest, path: &str) {
     sums.push(b'\n');
 }
 
+/// No reader takes more than it may have to read before it has checked a signature.
+pub fn check_length(bytes: &[u8]) -> Result<()> {
+    match bytes.len() as u64 > limits::SUMS {
+        true => Err(wrong(0, "the list is too long")),
+        false => Ok(()),
+    }
+}
+
 /// Parses sums whose signature was checked.
 ///
 /// # Errors
 /// `SumsFormat` with the number of the first bad line: nothing but the grammar above, the
 /// statement first, no path twice.
 pub fn parse(bytes: &[u8]) -> Result<Vec<(Digest, &str)>> {
-    if bytes.len() as u64 > limits::SUMS {
-        return Err(wrong(0, "the list is too long"));
-    }
+    check_length(bytes)?;
     let text = std::str::from_utf8(bytes).map_err(|_| wrong(0, "not ASCII text"))?;
     let body = text.strip_suffix('\n').ok_or_else(|| wrong(0, "the last line has no end"))?;
     let mut entries = Vec::new();

@@ -82,7 +82,11 @@ impl Writer {
             finished: false,
         };
         writer.partial.reserve(writer.contents.total)?;
-        writer.write(&head, 0)?;
+        let mut position = 0;
+        for piece in head {
+            writer.write(&piece, position)?;
+            position += piece.len() as u64;
+        }
         writer.write(&[0; tar::TRAILER as usize], writer.contents.total - tar::TRAILER)?;
         Ok(writer)
     }

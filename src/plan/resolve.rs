@@ -41,6 +41,8 @@ pub async fn resolve(wants: &[Want], sources: &Sources) -> Result<Plan> {
         assembly.add(tree)?;
     }
     drop(trees);
+    // What was learned from the documents is in the assembly now; both together would be the peak of memory.
+    drop(shelf);
     assembly.finish()
 }
 
@@ -96,11 +98,14 @@ impl Shelf {
     }
 
     async fn learn(&self, document: Document, source: &dyn Source) -> Result<Arc<Facts>> {
-        let Document { descriptor, children, .. } = document;
+        let Document { descriptor, mut children, .. } = document;
         if descriptor.role == Role::Index {
+            children.shrink_to_fit();
             return self.keep(descriptor.digest, Facts::Index(children));
         }
-        let children: Vec<_> = children.into_iter().map(|child| child.descriptor).collect();
+        let mut children: Vec<_> = children.into_iter().map(|child| child.descriptor).collect();
+        // They were collected where the larger ones lay: that room is not kept for each document.
+        children.shrink_to_fit();
         let config = match children.first() {
             Some(config) if config.media_type.is_image_config() => read_config(config, source).await?,
             _ => Config::default(),
@@ -427,6 +432,7 @@ impl Assembly {
             return Err(too_much());
         }
         self.rank();
+        self.known = HashMap::new();
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
         order.sort_by_key(|&number| match self.nodes.get(number) {
             Some(node) if node.descriptor.role == Role::Index => (Role::Index, node.rank),
