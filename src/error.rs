@@ -72,7 +72,7 @@ kinds! {
     Untrusted {
         SignatureMissing SignatureUntrusted SignatureFormat TrustStore KeyWeak Expired PinMismatch
         SumsFormat StatementInvalid LayoutInvalid
-        TarHeader TarOrder TarEntryName TarUnexpectedEntry Truncated TrailingData
+        TarHeader TarOrder TarEntryName TarUnexpectedEntry FrameInvalid Truncated TrailingData
         DigestInvalid DigestMismatch SizeMismatch BlobMissing BlobUnreferenced
         DocumentInvalid DocumentAmbiguous DocumentUnsupported MediaTypeMismatch PlatformMismatch
         LimitExceeded UnexpectedContent
