@@ -9,6 +9,8 @@
 //! a [`Bundle<Verified>`] gives content away.
 
 mod contents;
+#[allow(dead_code, unused_imports, reason = "nothing packs or unpacks compressed bundles yet")]
+pub(crate) mod frames;
 mod reader;
 mod statement;
 mod sums;
