@@ -72,7 +72,7 @@ kinds! {
     Untrusted {
         SignatureMissing SignatureUntrusted SignatureFormat TrustStore KeyWeak Expired PinMismatch
         SumsFormat StatementInvalid LayoutInvalid
-        TarHeader TarOrder TarEntryName TarUnexpectedEntry Truncated TrailingData
+        TarHeader TarOrder TarEntryName TarUnexpectedEntry FrameInvalid Truncated TrailingData
         DigestInvalid DigestMismatch SizeMismatch BlobMissing BlobUnreferenced
         DocumentInvalid DocumentAmbiguous DocumentUnsupported MediaTypeMismatch PlatformMismatch
         LimitExceeded UnexpectedContent
@@ -133,6 +133,10 @@ impl Error {
     /// A failed system call on `place`, with the kind that the operating system's answer deserves.
     pub fn io(what: impl Into<String>, place: impl fmt::Display, error: &std::io::Error) -> Self {
         use std::io::ErrorKind as E;
+        // Damage that was found behind a reader's interface is told as what it is.
+        if let Some(found) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            return found.again().inside(place);
+        }
         let (kind, hint) = match error.kind() {
             E::StorageFull | E::QuotaExceeded => {
                 (Kind::NoSpace, Some("free some space or choose another place"))
@@ -147,6 +151,21 @@ impl Error {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    }
+
+    /// The same once more, for whoever has it only on loan.
+    fn again(&self) -> Self {
+        let facts = &self.0;
+        Error(Box::new(Facts {
+            kind: facts.kind,
+            what: facts.what.clone(),
+            place: facts.place.clone(),
+            got: facts.got.clone(),
+            expected: facts.expected.clone(),
+            hint: facts.hint.clone(),
+            side: facts.side,
+            retry: facts.retry,
+        }))
     }
 
     /// Where: a file, a name, an entry. Set by the place nearest to the failure; later calls are ignored.

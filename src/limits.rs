@@ -9,6 +9,17 @@ pub const SUMS: u64 = 16 << 20;
 /// `images` up to a kilobyte for each image: room for 100 000 blobs and thousands of images.
 pub const STATEMENT: u64 = 32 << 20;
 
+/// The head of a bundle, which a compressed bundle has as one frame: sums, statement, and what sixteen
+/// signatures and the headers take. A frame is decompressed whole, so a bomb must not get more.
+pub const HEAD: u64 = SUMS + STATEMENT + (1 << 20);
+
+/// Frames of a compressed bundle: 2 TiB. A table of more could take any amount of memory.
+pub const FRAMES: usize = 1 << 18;
+
+/// The window that a compressed bundle may ask its reader to keep, as a power of two: 32 MiB, which
+/// is what k3s grants. Without this, a few bytes could demand gigabytes.
+pub const ZSTD_WINDOW_LOG: u32 = 25;
+
 /// Embedded signatures in one bundle, and detached ones beside it: bounds the work done for a stranger.
 pub const SIGNATURES: usize = 16;
 

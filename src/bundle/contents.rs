@@ -91,6 +91,12 @@ impl Contents {
         &self.entries
     }
 
+    /// Bytes before the header of `oci-layout`: sums, signatures and statement.
+    pub fn head(&self) -> u64 {
+        let layout = self.entries.iter().find(|entry| entry.part == Part::Layout);
+        layout.map_or(0, Entry::header_offset)
+    }
+
     /// The blobs, in tar order.
     pub fn blobs(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| entry.part == Part::Blob)

@@ -1,6 +1,7 @@
 //! A bundle that is decided but not written: everything is known except the layers' bytes.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::contents::{Contents, Entry, Part};
 use super::journal::Identity;
@@ -63,7 +64,7 @@ impl Draft {
                 .got(signatures.len())
                 .expected(format_args!("at most {}", limits::SIGNATURES)));
         }
-        let contents = self.contents(signatures.len())?;
+        let contents = Arc::new(self.contents(signatures.len())?);
         let identity = Identity::new(&self.sums, signatures.len(), &plan.images);
         Ok(Sealing { head: self.head(&signatures)?, contents, identity })
     }
@@ -91,7 +92,7 @@ pub struct Sealing {
     /// All bytes before the first blob's header, in pieces.
     pub head: Vec<Vec<u8>>,
     /// Where everything lies.
-    pub contents: Contents,
+    pub contents: Arc<Contents>,
     /// What tells it from other bundles.
     pub identity: Identity,
 }
@@ -101,6 +102,17 @@ fn append(head: &mut Vec<Vec<u8>>, path: &str, content: Vec<u8>) -> Result<()> {
     let padding = tar::padded(size).unwrap_or(size) - size;
     head.extend([tar::header(path, size)?.to_vec(), content, vec![0; padding as usize]]);
     Ok(())
+}
+
+fn plan_size(plan: &Plan, image: usize) -> Option<u64> {
+    Some(plan.nodes.get(*plan.roots.get(image)?)?.descriptor.size)
+}
+
+fn path(part: Part, digest: &Digest) -> EntryPath {
+    match part {
+        Part::Blob => EntryPath::Blob(*digest),
+        other => EntryPath::Other(Entry { part: other, digest: *digest, size: 0, offset: 0 }.path()),
+    }
 }
 
 /// The bundle's `index.json`: one descriptor per name. `size` tells the bytes of an image's top document.

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::partial::Partial;
 use crate::content::file;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -130,13 +131,37 @@ impl Journal {
         Ok((Journal { file, place }, Left::parse(&text)))
     }
 
-    /// Goes on behind what was understood.
-    pub fn resume(&mut self, left: &Left) -> Result<()> {
-        self.cut(left.length)
+    /// The journal beside `partial`, and what an earlier run has left that was writing the same
+    /// bundle. What was writing something else has left nothing: `partial` is emptied then, and
+    /// `note` is told why.
+    pub fn reopen(partial: &Partial, identity: &Identity, note: &dyn Fn(&str)) -> Result<(Self, Left)> {
+        let (mut journal, left) =
+            Journal::open(&path_of(&partial.path)).inspect_err(|_| partial.give_up_empty())?;
+        // A journal beside nothing is left of a bundle that has its name already, or was thrown away.
+        let left = if partial.is_empty() { Left::default() } else { left };
+        match &left.identity {
+            Some(earlier) if earlier == identity => {
+                journal.cut(left.length)?;
+                return Ok((journal, left));
+            }
+            Some(earlier) => {
+                identity.differs_from(earlier).iter().for_each(|reason| note(reason));
+                note("what the interrupted export had pulled is not used: beginning anew");
+            }
+            None => {}
+        }
+        // Emptied first: nothing of it may show through.
+        partial.file.set_len(0).map_err(|e| partial.failed(&e))?;
+        // No room for a journal, no room for a bundle: nothing is left behind then.
+        journal.begin(identity).inspect_err(|_| {
+            partial.give_up_empty();
+            remove(&path_of(&partial.path));
+        })?;
+        Ok((journal, Left::default()))
     }
 
     /// Begins anew.
-    pub fn begin(&mut self, identity: &Identity) -> Result<()> {
+    fn begin(&mut self, identity: &Identity) -> Result<()> {
         self.cut(0)?;
         self.append(&identity.encode())?;
         // Once: without these lines, what follows is worth nothing after a power cut. What follows need not be

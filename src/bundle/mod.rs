@@ -10,10 +10,12 @@
 
 mod contents;
 mod draft;
+mod frames;
 mod head;
 mod journal;
 mod kept;
 mod ledger;
+mod packed;
 mod partial;
 mod pipe;
 mod pour;
@@ -24,6 +26,7 @@ mod tar;
 mod writer;
 
 pub use draft::{Draft, Sealing};
+pub use packed::Packed;
 pub use partial::check_target;
 pub use pipe::{Input, Piped};
 pub use pour::{Out, Through, pour};

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use super::contents::{Entry, Part};
+use super::frames::{StreamDecoder, is_zstd};
 use super::head::{mismatch, require_header, require_zeros, truncated, unreadable};
 use super::kept::Kept;
 use super::reader::{Bundle, Medium, Trusted};
@@ -71,8 +72,9 @@ impl Piped {
     /// # Errors
     /// As those of [`Bundle::open`] and [`Bundle::trust`].
     pub fn receive(input: Input, place: &str, keyring: &Keyring, now: Moment) -> Result<Self> {
+        let input = plain(input, place)?;
         let beginning = Arc::new(Beginning(Mutex::new((Some(input), Vec::new()))));
-        let medium = Medium { bytes: beginning.clone(), length: None };
+        let medium = Medium { bytes: beginning.clone(), length: None, readers: 1, frame: None };
         let bundle = Bundle::sealed(medium, place.to_owned(), || Ok(Vec::new()))?.trust(keyring, now)?;
         let (input, seen) = {
             let mut guard = beginning.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -173,6 +175,19 @@ impl Piped {
                 .hint("get the bundle again from its origin")),
         }
     }
+}
+
+/// The bundle's own bytes, whether they come compressed or not.
+fn plain(mut input: Input, place: &str) -> Result<Input> {
+    let mut first = Vec::new();
+    input.by_ref().take(4).read_to_end(&mut first).map_err(|e| unreadable(place, 0, &e))?;
+    let compressed = is_zstd(&first);
+    let whole = std::io::Cursor::new(first).chain(input);
+    if !compressed {
+        return Ok(Box::new(whole));
+    }
+    let decoder = StreamDecoder::new(whole);
+    Ok(Box::new(decoder.map_err(|e| Error::io("cannot read the bundle", place, &e))?))
 }
 
 /// Where the next header begins.

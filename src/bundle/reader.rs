@@ -11,7 +11,11 @@ use bytes::Bytes;
 
 use super::contents::{Contents, Entry, Part, statement_header_offset};
 use super::draft::encode_index;
-use super::head::{Head, detached_signatures, mismatch, read_exactly, require_header, require_zeros};
+use super::frames::{Seekable, is_zstd};
+use super::head::{
+    Head, detached_signatures, mismatch, read_exactly, require_header, require_zeros, unreadable,
+};
+use super::packed;
 use super::statement::Statement;
 use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, sums, tar};
 use crate::content::file::ReadAt;
@@ -37,6 +41,31 @@ pub struct Medium {
     pub bytes: Arc<dyn ReadAt>,
     /// How many there are; `None` for a pipe, which tells at its end.
     pub length: Option<u64>,
+    /// How many may read at once.
+    pub readers: usize,
+    /// Bytes of the first frame of a compressed bundle.
+    pub frame: Option<u64>,
+}
+
+impl Medium {
+    /// A file: the bundle itself, or its compressed form.
+    fn of(file: File, length: u64, place: &str) -> Result<Self> {
+        let mut first = [0; 4];
+        let count = file::read_at_most(&file, &mut first, 0).map_err(|e| unreadable(place, 0, &e))?;
+        if !is_zstd(first.get(..count).unwrap_or_default()) {
+            return Ok(Medium {
+                bytes: Arc::new(file),
+                length: Some(length),
+                readers: usize::MAX,
+                frame: None,
+            });
+        }
+        let readers = packed::threads();
+        let opened = Seekable::open(Arc::new(file), readers);
+        let bytes = opened.map_err(|e| Error::io("cannot read the bundle", place, &e))?;
+        let (length, frame) = (Some(bytes.len()), Some(bytes.head()));
+        Ok(Medium { bytes: Arc::new(bytes), length, readers, frame })
+    }
 }
 
 /// Sums and signatures were read; neither was parsed or believed.
@@ -75,7 +104,7 @@ impl Bundle<Sealed> {
         regular(&std::fs::metadata(path).map_err(|e| failed(&e))?)?;
         let file = File::open(path).map_err(|e| failed(&e))?;
         let length = regular(&file.metadata().map_err(|e| failed(&e))?)?;
-        let medium = Medium { bytes: Arc::new(file), length: Some(length) };
+        let medium = Medium::of(file, length, &place)?;
         Bundle::sealed(medium, place, || detached_signatures(path))
     }
 
@@ -112,6 +141,7 @@ impl Bundle<Sealed> {
         if let Some(length) = medium.length {
             check_length(length, contents.total).map_err(at)?;
         }
+        check_frame(medium.frame, &contents).map_err(at)?;
         check_layout_and_index(&contents, &statement).map_err(|e| e.inside(&place))?;
         let state = Trusted { signers, statement, contents: Arc::new(contents) };
         Ok(Bundle { medium, place, state })
@@ -200,6 +230,17 @@ pub(super) fn check_length(length: u64, total: u64) -> Result<()> {
         .hint(hint))
 }
 
+/// The head of a compressed bundle is a frame of its own: it can be judged before anything else is decompressed.
+fn check_frame(frame: Option<u64>, contents: &Contents) -> Result<()> {
+    let head = contents.head();
+    match frame.filter(|frame| *frame != head) {
+        None => Ok(()),
+        Some(frame) => Err(Error::new(Kind::FrameInvalid, "the first frame does not hold the head alone")
+            .got(format_args!("{frame} bytes"))
+            .expected(format_args!("{head} bytes"))),
+    }
+}
+
 /// `oci-layout` is a constant and `index.json` follows from the statement: neither is ever parsed.
 fn check_layout_and_index(contents: &Contents, statement: &Statement) -> Result<()> {
     let top = |number: usize| {
@@ -241,6 +282,11 @@ impl Bundle<Trusted> {
         self.state.contents.total
     }
 
+    /// How many may read at once without needing more memory than is promised.
+    pub fn readers(&self) -> usize {
+        self.medium.readers
+    }
+
     /// Reads every byte: each header must be the expected one, each content hash to its digest,
     /// padding and end be zeros; and the documents must name all blobs, in this order, and no others.
     pub async fn verify(self, threads: usize, watch: Arc<dyn Watch>) -> Result<Bundle<Verified>> {
@@ -261,7 +307,7 @@ impl Bundle<Trusted> {
         let failed = AtomicBool::new(false);
         let first: Mutex<Option<(usize, Error)>> = Mutex::new(None);
         std::thread::scope(|scope| {
-            for _ in 0..threads.max(1) {
+            for _ in 0..threads.clamp(1, self.medium.readers) {
                 scope.spawn(|| {
                     let mut buffer = vec![0; file::PIECE];
                     while !failed.load(Ordering::Relaxed) {
@@ -425,6 +471,11 @@ impl Bundle<Verified> {
     /// Bytes of the whole bundle.
     pub fn length(&self) -> u64 {
         self.state.0.contents.total
+    }
+
+    /// How many may read at once without needing more memory than is promised.
+    pub fn readers(&self) -> usize {
+        self.medium.readers
     }
 
     /// The content.

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use crate::oci::{Descriptor, Digest, Name};
 /// [`Writer::finish`], it leaves what has arrived for the next run; if nothing has, nothing.
 pub struct Writer {
     partial: Partial,
-    contents: Contents,
+    contents: Arc<Contents>,
     journal: PathBuf,
     ledger: Ledger,
     arrived: Mutex<HashSet<usize>>,
@@ -46,35 +46,13 @@ impl Writer {
     pub fn create(target: &Path, sealing: Sealing, replace: bool, note: &dyn Fn(&str)) -> Result<Self> {
         let partial = Partial::open(target, replace)?;
         let Sealing { head, contents, identity } = sealing;
-        let path = journal::path_of(&partial.path);
-        let (mut journal, left) = Journal::open(&path).inspect_err(|_| partial.give_up_empty())?;
-        // A journal beside nothing is left of a bundle that has its name already, or was thrown away.
-        let left = if partial.is_empty() { Left::default() } else { left };
-        let written = match &left.identity {
-            Some(earlier) if *earlier == identity => {
-                journal.resume(&left)?;
-                usable(&contents, left)
-            }
-            earlier => {
-                if let Some(earlier) = earlier {
-                    identity.differs_from(earlier).iter().for_each(|reason| note(reason));
-                    note("what the interrupted export had pulled is not used: beginning anew");
-                }
-                // Emptied first: nothing of it may show through.
-                partial.file.set_len(0).map_err(|e| partial.failed(&e))?;
-                // No room for a journal, no room for a bundle: nothing is left behind then.
-                journal.begin(&identity).inspect_err(|_| {
-                    partial.give_up_empty();
-                    journal::remove(&path);
-                })?;
-                HashMap::new()
-            }
-        };
+        let (journal, left) = Journal::reopen(&partial, &identity, note)?;
+        let written = usable(&contents, left);
         let ledger = Ledger::new(partial.file.clone(), partial.path.display().to_string(), journal, written)?;
         let writer = Writer {
-            partial,
             contents,
-            journal: path,
+            journal: journal::path_of(&partial.path),
+            partial,
             ledger,
             arrived: Mutex::default(),
             offered: Mutex::default(),

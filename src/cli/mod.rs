@@ -121,7 +121,10 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             report::poured(&prepared, &exported);
             return Ok(());
         }
-        let exported = prepared.write(&output, args.overwrite, &keys, watch.clone()).await?;
+        let exported = match output.extension().is_some_and(|suffix| suffix == "zst") {
+            true => prepared.pack(&output, args.overwrite, &keys, watch.clone()).await?,
+            false => prepared.write(&output, args.overwrite, &keys, watch.clone()).await?,
+        };
         drop(watch);
         report::exported(&prepared, &exported, &output, args.json)
     })

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::places::{self, Mirror};
-use crate::bundle::{Draft, Out, Sealing, Writer, check_target, pour};
+use crate::bundle::{Draft, Out, Packed, Sealing, Writer, check_target, pour};
 use crate::content::{Rate, Watch, file};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Exit, Kind, Result};
 use crate::manifest::{Manifest, Narrow, Variant};
 use crate::oci::Descriptor;
 use crate::plan::{Ahead, Done, Place, Plan, Sources, Survey, Transfer, resolve, transfer};
@@ -154,6 +154,60 @@ impl Prepared {
         // A task of its own: nobody else waits while the pipe is full.
         let pouring = tokio::spawn(async move { pour(&sealing, &mut ahead, &mut out).await });
         let bytes = pouring.await.map_err(|_| file::ended())??;
+        let sent = self.plan.nodes.len();
+        Ok(Exported { bytes, done: Done { sent, sent_bytes: self.plan.bytes(), ..Done::default() }, signers })
+    }
+
+    /// Signs the bundle and writes its compressed form to a file.
+    pub async fn pack(
+        &self,
+        output: &Path,
+        replace: bool,
+        keys: &[SigningKey],
+        watch: Arc<dyn Watch>,
+    ) -> Result<Exported> {
+        match self.pack_once(output, replace, keys, &watch).await {
+            // It was not written as it stands there, or its disk did not keep it: that costs time, no more.
+            Err((true, error)) if error.kind().exit() == Exit::Untrusted => {
+                watch.note(&format!("{}; beginning anew", error.sentence()));
+                self.pack_once(output, replace, keys, &watch).await.map_err(|(_, error)| error)
+            }
+            packed => packed.map_err(|(_, error)| error),
+        }
+    }
+
+    /// On failure also tells whether an interrupted export had been gone on with, which is then given up.
+    async fn pack_once(
+        &self,
+        output: &Path,
+        replace: bool,
+        keys: &[SigningKey],
+        watch: &Arc<dyn Watch>,
+    ) -> Result<Exported, (bool, Error)> {
+        let fresh = |error| (false, error);
+        let (sealing, signers) = self.seal(keys).map_err(fresh)?;
+        let mut packed =
+            Packed::create(output, &sealing, replace, &|text| watch.note(text)).map_err(fresh)?;
+        let resumed = packed.resumed() > 0;
+        if resumed {
+            watch.note(&format!("going on with an interrupted export: {} bytes are there", packed.resumed()));
+        }
+        let beginnings = packed.beginnings(&sealing);
+        let mut ahead = Ahead::new(self.transfer(Vec::new(), watch.clone()), beginnings);
+        // A task of its own: nobody else waits while the disk does.
+        let pouring = tokio::spawn(async move {
+            match pour(&sealing, &mut ahead, &mut packed).await {
+                Ok(_) => tokio::task::block_in_place(|| packed.finish()),
+                Err(error) => {
+                    if resumed && error.kind().exit() == Exit::Untrusted {
+                        packed.give_up();
+                    }
+                    Err(error)
+                }
+            }
+        });
+        let written = pouring.await.unwrap_or_else(|_| Err(file::ended()));
+        let bytes = written.map_err(|error| (resumed, error))?;
         let sent = self.plan.nodes.len();
         Ok(Exported { bytes, done: Done { sent, sent_bytes: self.plan.bytes(), ..Done::default() }, signers })
     }

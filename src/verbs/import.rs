@@ -132,7 +132,7 @@ async fn from_file(
 
     let sources = vec![bundle.source(); wants.len()];
     let plan = Arc::new(resolve(&wants, &sources).await?);
-    let (carrier, todo) = order.survey(plan, sources, client, watch).await?;
+    let (carrier, todo) = order.survey(plan, sources, client, watch, bundle.readers()).await?;
     let done = match order.dry_run {
         true => Done::default(),
         false => {
@@ -158,7 +158,7 @@ async fn from_pipe(
 
     let sources: Sources = vec![piped.clone(); wants.len()];
     let plan = Arc::new(resolve(&wants, &sources).await?);
-    let (carrier, todo) = order.survey(plan, sources, client, watch.clone()).await?;
+    let (carrier, todo) = order.survey(plan, sources, client, watch.clone(), usize::MAX).await?;
     let done = match order.dry_run {
         true => {
             verify::rest(&piped, watch).await?;
@@ -201,6 +201,7 @@ impl Import {
         sources: Sources,
         client: &registry::Client,
         watch: Arc<dyn Watch>,
+        readers: usize,
     ) -> Result<(Arc<Transfer>, Survey)> {
         let places = places::places(&plan, &self.destination, &self.renamings, client)?;
         let todo = survey(&plan, &places, self.jobs).await?;
@@ -208,7 +209,14 @@ impl Import {
             refuse_conflicts(&plan, &todo)?;
         }
         Ok((
-            Arc::new(Transfer { plan, sources, places, jobs: self.jobs, rate: self.rate.clone(), watch }),
+            Arc::new(Transfer {
+                plan,
+                sources,
+                places,
+                jobs: self.jobs.min(readers),
+                rate: self.rate.clone(),
+                watch,
+            }),
             todo,
         ))
     }

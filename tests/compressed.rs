@@ -1,0 +1,190 @@
+//! Bundles in zstd frames: the same bundle, whoever unpacks it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot be set up has failed"
+)]
+
+mod support;
+
+use std::process::{Command, Stdio};
+
+use support::images::{Image, Layout};
+use support::{EXPORT, Run, Scratch, run};
+
+const PACK: &str =
+    "export release.toml -o bundle.tar.zst --key release.key.pem --mirror registry.example.com=oci:images";
+
+fn packed(scratch: Scratch) -> Scratch {
+    scratch.sealift(PACK).ok();
+    scratch
+}
+
+/// A release whose one image has layers of several frames.
+fn with_large_release() -> Scratch {
+    let scratch = Scratch::new();
+    let image = Image { layer: 9 << 20, ..Image::new("tool") };
+    Layout::new(scratch.path("images")).add("registry.example.com/tools/tool:1.0.0", &image);
+    scratch.write("release.toml", support::SMALL);
+    scratch.key("release");
+    scratch.trust("trust", &["release"]);
+    scratch
+}
+
+fn piped(scratch: &Scratch, file: &str, arguments: &str) -> Run {
+    let mut cat = Command::new("cat").arg(scratch.path(file)).stdout(Stdio::piped()).spawn().unwrap();
+    let mut command = scratch.command(arguments);
+    command.stdin(cat.stdout.take().unwrap());
+    let run = run(command);
+    let _ = cat.wait();
+    run
+}
+
+#[test]
+fn what_is_unpacked_is_the_bundle() {
+    if !support::peer("zstd") {
+        return;
+    }
+    let scratch = packed(with_large_release()).exported();
+    scratch.run("zstd", "-q -t bundle.tar.zst").ok();
+    scratch.run("zstd", "-q -d bundle.tar.zst -o unpacked.tar").ok();
+    assert_eq!(scratch.read("unpacked.tar"), scratch.read("bundle.tar"));
+    // k3s grants a window of 32 MiB.
+    scratch.run("zstd", "-q -t --long=25 -M32MB bundle.tar.zst").ok();
+}
+
+#[test]
+fn the_same_release_gives_the_same_bytes() {
+    let scratch = packed(with_large_release());
+    let first = scratch.read("bundle.tar.zst");
+    for jobs in ["1", "9"] {
+        scratch.sealift(&format!("{PACK} --overwrite --jobs {jobs}")).ok();
+        assert_eq!(scratch.read("bundle.tar.zst"), first);
+    }
+}
+
+#[test]
+fn every_verb_reads_both_forms_alike() {
+    let scratch = packed(Scratch::with_release()).exported();
+    for verb in ["verify", "verify --head", "inspect", "import --dry-run --to oci:there"] {
+        let plain = scratch.sealift(&format!("{verb} bundle.tar --trust trust --json")).ok().json();
+        let packed = scratch.sealift(&format!("{verb} bundle.tar.zst --trust trust --json")).ok().json();
+        assert_eq!(packed, plain, "{verb}");
+        let piped = piped(&scratch, "bundle.tar.zst", &format!("{verb} - --trust trust --json")).ok().json();
+        assert_eq!(piped, plain, "{verb} -");
+    }
+    scratch.sealift("import bundle.tar.zst --to oci:there --trust trust").ok();
+    let again = scratch.sealift("import bundle.tar --to oci:there --trust trust --json").ok().json();
+    assert_eq!(again["toSend"], 0);
+}
+
+#[test]
+fn large_layers_are_taken_out_of_their_frames() {
+    let scratch = packed(with_large_release());
+    scratch.sealift("verify bundle.tar.zst --trust trust").ok();
+    scratch.sealift("import bundle.tar.zst --to oci:there --trust trust --platform linux/arm64").ok();
+    piped(&scratch, "bundle.tar.zst", "import - --to oci:elsewhere --trust trust").ok();
+    let again = scratch.sealift("import bundle.tar.zst --to oci:elsewhere --trust trust --json").ok().json();
+    assert_eq!(again["toSend"], 0);
+}
+
+#[test]
+fn a_compressed_bundle_that_was_cut_or_damaged_is_refused() {
+    let scratch = packed(Scratch::with_small_release());
+    let bundle = scratch.read("bundle.tar.zst");
+    for keep in (0..bundle.len()).step_by(61) {
+        scratch.write("bad.tar.zst", &bundle[..keep]);
+        let verify = scratch.sealift("verify bad.tar.zst --trust trust");
+        assert!(verify.code == 3 && verify.stdout.is_empty(), "first {keep} bytes: {verify}");
+        let import = piped(&scratch, "bad.tar.zst", "import - --to oci:there --trust trust");
+        assert!(import.code == 3 && !scratch.has("there/index.json"), "first {keep} bytes: {import}");
+    }
+    for at in (0..bundle.len()).step_by(61) {
+        let mut damaged = bundle.clone();
+        damaged[at] ^= 0x10;
+        scratch.write("bad.tar.zst", &damaged);
+        let verify = scratch.sealift("verify bad.tar.zst --trust trust");
+        assert!(verify.code == 3 && verify.stdout.is_empty(), "byte {at}: {verify}");
+    }
+}
+
+#[test]
+fn what_follows_the_seek_table_spoils_it() {
+    let scratch = packed(Scratch::with_small_release());
+    scratch.write("longer.tar.zst", [scratch.read("bundle.tar.zst"), b"x".to_vec()].concat());
+    assert_eq!(scratch.sealift("verify longer.tar.zst --trust trust").code, 3);
+    assert_eq!(piped(&scratch, "longer.tar.zst", "verify - --trust trust").code, 3);
+}
+
+#[test]
+fn what_somebody_else_compressed_goes_through_a_pipe_only() {
+    if !support::peer("zstd") {
+        return;
+    }
+    let scratch = Scratch::with_small_release().exported();
+    scratch.run("zstd", "-q bundle.tar -o foreign.tar.zst").ok();
+    scratch
+        .sealift("verify foreign.tar.zst --trust trust")
+        .fails(3, "FrameInvalid")
+        .says("hint: ")
+        .says("zstd -d");
+    piped(&scratch, "foreign.tar.zst", "verify - --trust trust").ok();
+    // A window beyond what is granted.
+    scratch.run("zstd", "-q --ultra -22 --long=27 bundle.tar -o wide.tar.zst").ok();
+    let wide = piped(&scratch, "wide.tar.zst", "verify - --trust trust");
+    assert!(wide.code == 0 || wide.code == 3, "{wide}");
+}
+
+#[test]
+fn a_bomb_is_not_unpacked() {
+    if !support::peer("zstd") {
+        return;
+    }
+    let scratch = Scratch::with_small_release();
+    // Two gigabytes of zeros in some kilobytes: refused at the first header, whoever sends it.
+    let pack = "head -c 2000000000 /dev/zero | zstd -q -o bomb.tar.zst";
+    assert!(scratch.tool("sh", "").arg("-c").arg(pack).status().unwrap().success());
+    piped(&scratch, "bomb.tar.zst", "import - --to oci:there --trust trust").fails(3, "TarHeader");
+    assert_eq!(scratch.sealift("verify bomb.tar.zst --trust trust").code, 3);
+}
+
+#[test]
+fn an_interrupted_export_goes_on_behind_its_last_frame() {
+    let scratch = packed(with_large_release());
+    let whole = scratch.read("bundle.tar.zst");
+    let (partial, journal) =
+        (scratch.path("bundle.tar.zst.partial"), scratch.path("bundle.tar.zst.partial.journal"));
+    std::fs::remove_file(scratch.path("bundle.tar.zst")).unwrap();
+    // The journal as an export leaves it that is killed in the middle.
+    let mut export =
+        scratch.command(&format!("{PACK} --limit-rate 20MB")).stderr(Stdio::null()).spawn().unwrap();
+    while !journal.exists() || std::fs::metadata(&partial).map_or(0, |facts| facts.len()) < (9 << 20) {
+        std::thread::yield_now();
+    }
+    export.kill().unwrap();
+    export.wait().unwrap();
+    let kept = std::fs::read(&journal).unwrap();
+    for (keep, damage) in
+        [(whole.len() / 2, None), (20 << 20, Some(10 << 20)), (100, None), (whole.len(), None)]
+    {
+        let mut beginning = whole[..keep.min(whole.len())].to_vec();
+        if let Some(at) = damage {
+            beginning[at] ^= 1;
+        }
+        std::fs::write(&partial, &beginning).unwrap();
+        std::fs::write(&journal, &kept).unwrap();
+        scratch.sealift(&format!("{PACK} --overwrite")).ok();
+        assert!(scratch.read("bundle.tar.zst") == whole, "{keep} bytes, damage {damage:?}");
+        assert!(!partial.exists() && !journal.exists());
+    }
+}
+
+#[test]
+fn both_forms_have_one_signature() {
+    let scratch = packed(Scratch::with_small_release());
+    scratch.sealift(EXPORT).ok();
+    let signers = |file: &str| scratch.sealift(&format!("inspect {file} --trust trust --json")).ok().json();
+    assert_eq!(signers("bundle.tar"), signers("bundle.tar.zst"));
+}
