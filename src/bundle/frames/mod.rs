@@ -226,7 +226,7 @@ fn damaged(what: &str) -> Error {
 }
 
 impl From<Error> for io::Error {
-    /// For what reads or writes as a file does; [`failure`] is the way back.
+    /// For what reads or writes as a file does; [`Error::io`] is the way back.
     fn from(error: Error) -> Self {
         io::Error::new(io::ErrorKind::InvalidData, error)
     }

@@ -37,7 +37,7 @@ impl Seekable {
     /// what the table says, cut into frames where sealift cuts.
     ///
     /// # Errors
-    /// As [`super::failure`] tells them: `Truncated` where a bundle ends too early; `FrameInvalid` for what
+    /// As [`Error::io`](crate::error::Error::io) tells them: `Truncated` where a bundle ends too early; `FrameInvalid` for what
     /// is none; `LimitExceeded`; those of reading the file.
     pub fn open(file: Arc<File>, threads: usize) -> io::Result<Self> {
         Self::with_frame(file, FRAME, threads)
@@ -96,7 +96,7 @@ impl Seekable {
     /// end, and as many as there are in one frame.
     ///
     /// # Errors
-    /// `InvalidData` for a damaged frame (see [`super::failure`]); those of reading the file.
+    /// `InvalidData` for a damaged frame (see [`Error::io`](crate::error::Error::io)); those of reading the file.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         if offset >= self.length || buffer.is_empty() {
             return Ok(0);

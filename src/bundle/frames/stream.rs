@@ -17,7 +17,7 @@ use crate::limits;
 /// Memory: the window that the frames ask for, at most 32 MiB (2 MiB if sealift wrote them), and less
 /// than 1 MiB; while a seek table is read, that as well.
 ///
-/// Errors are `InvalidData` for what is damaged, as [`super::failure`] tells it, and those of the pipe.
+/// Errors are `InvalidData` for what is damaged, as [`Error::io`](crate::error::Error::io) tells it, and those of the pipe.
 /// After one, every read fails.
 pub struct StreamDecoder<R> {
     input: Input<R>,
