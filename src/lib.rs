@@ -8,6 +8,9 @@
 //! - **import** = bundle reader, opened by [`trust`] (source) → [`plan`] → registry or layout (sink)
 //! - **verify** = import without a sink; **inspect** = what the head of a bundle says
 //!
+//! A pipe takes the place of the bundle file on either side: what passes by in it is
+//! [relayed](plan::relay()).
+//!
 //! In the words of the code: what is asked for is a *want*, what was decided a *plan*, what is signed a
 //! *statement*, a file in the tar an *entry*, bytes with a digest a *blob*, an index or manifest a
 //! *document*, a trusted key that signed a *signer*.

@@ -3,10 +3,13 @@
 //!
 //! Writing: a plan and the facts of the release make a [`Draft`], whose sums are signed before any
 //! layer has moved; a [`Writer`] then takes content in any order, each blob at its final offset.
+//! What cannot be gone back in is [poured](pour()) from front to back: into a pipe ([`Through`]), or
+//! into zstd frames ([`Packed`]).
 //!
 //! Reading: [`Bundle<Sealed>`] has read the sums and the signatures and parsed neither;
 //! [`Bundle::trust`] checks the signatures, then parses; [`Bundle::verify`] reads every byte. Only
-//! a [`Bundle<Verified>`] gives content away.
+//! a [`Bundle<Verified>`] gives content away. A bundle in a pipe is [`Piped`]: its documents first,
+//! then one blob after the other as they pass, and nothing is final before [`Piped::finish`].
 
 mod contents;
 mod draft;
