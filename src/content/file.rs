@@ -2,9 +2,9 @@
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 
 use crate::error::{Error, Kind, Result};
@@ -46,11 +46,11 @@ pub fn stream(
                 .at(&place)
                 .hint("is the medium still plugged in? copy the file again; the same command then goes on");
             let read = tokio::task::spawn_blocking(move || {
-                let mut piece = BytesMut::zeroed(want);
-                let count = read_at_most(&*file, &mut piece, offset)
+                let mut piece = Lent::of(want);
+                let count = read_at_most(&*file, piece.as_mut(), offset)
                     .map_err(|e| Error::io("cannot read", format_args!("{place} at byte {offset}"), &e))?;
-                piece.truncate(count);
-                Ok(piece.freeze())
+                piece.used = count;
+                Ok(Bytes::from_owner(piece))
             });
             let piece = read.await.map_err(|_| ended())??;
             let count = piece.len() as u64;
@@ -60,6 +60,49 @@ pub fn stream(
             Ok(Some((piece, (offset.saturating_add(count), left.saturating_sub(count)))))
         }
     })
+}
+
+/// Buffers that were used before. A fresh one of this size is given by the operating system page by
+/// page, which takes longer than to read the file.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// Buffers that are kept for later.
+const SPARES: usize = 16;
+
+/// A buffer that goes back when its bytes were used.
+struct Lent {
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+impl Lent {
+    /// Room for `size` bytes, at most [`PIECE`].
+    fn of(size: usize) -> Self {
+        let spare = match size == PIECE {
+            true => SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop(),
+            false => None,
+        };
+        Lent { buffer: spare.unwrap_or_else(|| vec![0; size]), used: size }
+    }
+
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.buffer.get(..self.used).unwrap_or_default()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.buffer.len() == PIECE && spare.len() < SPARES {
+            spare.push(std::mem::take(&mut self.buffer));
+        }
+    }
 }
 
 /// Fills `buffer` from `offset`, or as much of it as the file has.
