@@ -542,3 +542,25 @@ fn a_registry_with_tls_and_a_login_takes_the_images_and_nobody_sees_the_password
     let again = import("--tls 127.0.0.1 --ca ca.pem --json", "right.json").ok().json();
     assert_eq!((again["bytesSent"].as_u64(), again["tags"].as_u64()), (Some(0), Some(8)));
 }
+
+#[test]
+fn where_everything_is_there_the_layers_of_a_bundle_are_not_read() {
+    if !peers() {
+        return;
+    }
+    let scratch = Scratch::with_release().exported();
+    let to = Registry::start();
+    let first = receipt(&scratch, &to, "");
+    assert_eq!(first["verified"], "all");
+    // The last byte of the last layer: only who reads the layers can notice.
+    let mut bundle = scratch.read("bundle.tar");
+    let last = bundle.iter().rposition(|&byte| byte != 0).unwrap();
+    bundle[last] ^= 1;
+    scratch.write("bundle.tar", bundle);
+    let again = receipt(&scratch, &to, "");
+    assert_eq!((&again["verified"], &again["tags"]), (&"documents".into(), &8.into()));
+    // Whatever is to be sent or promised is read first.
+    import(&scratch, &to, "--dry-run").fails(3, "DigestMismatch");
+    import(&scratch, &to, "--map nexus=other").fails(3, "DigestMismatch");
+    import(&scratch, &Registry::start(), "").fails(3, "DigestMismatch");
+}

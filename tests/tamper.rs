@@ -28,7 +28,8 @@ fn judged(scratch: &Scratch, bundle: &str, code: i32, kind: &str) -> Result<(), 
         format!("import {bundle} --to oci:destination --trust trust"),
     ] {
         let run = scratch.sealift(&command);
-        if !run.is_failure(code, kind) {
+        // An import looks at the documents before the rest: it may find the other of two faults first.
+        if !kind.split(" or ").any(|kind| run.is_failure(code, kind)) {
             return Err(format!("expected exit {code} [{kind}]\n{run}"));
         }
     }
@@ -179,7 +180,6 @@ fn other_files_are_named_for_what_they_are() {
     scratch.run("gzip", "-k bundle.tar").ok();
     for (name, content, words) in [
         ("bundle.tar.gz", None, "gzip"),
-        ("zstd", Some([&[0x28, 0xb5, 0x2f, 0xfd][..], &[0; 600]].concat()), "zstd"),
         (
             "other.tar",
             Some(Parts(vec![Entry::new("oci-layout", *b"{}")]).write()),
@@ -194,6 +194,9 @@ fn other_files_are_named_for_what_they_are() {
         judged(&scratch, name, 3, "TarHeader").unwrap();
         scratch.sealift(&format!("verify {name} --trust trust")).says(words);
     }
+    scratch.write("zstd", [&[0x28, 0xb5, 0x2f, 0xfd][..], &[0; 600]].concat());
+    judged(&scratch, "zstd", 3, "FrameInvalid").unwrap();
+    scratch.sealift("verify zstd --trust trust").says("zstd -d");
     scratch.write("empty", "");
     judged(&scratch, "empty", 3, "Truncated").unwrap();
 }
@@ -445,7 +448,7 @@ const FORGED: [(&str, Forge, &str); 43] = [
     ("another platform",                    |p, k| with_statement(p, k, |s| s["images"][0]["platforms"][0]["platform"] = json!("linux/riscv64")), "StatementInvalid"),
     ("a tag that index.json does not have", |p, k| with_statement(p, k, |s| s["images"][0]["tags"][1] = json!("latest")),         "LayoutInvalid"),
     ("a tag that only index.json has",      |p, k| { let index = p.get_mut("index.json"); index.content = String::from_utf8(index.content.clone()).unwrap().replace("engine:2.1\"", "engine:latest\"").into_bytes(); seal(p, k) }, "LayoutInvalid"),
-    ("a size that is a lie",                |p, k| with_statement(p, k, |s| { let last = s["entries"].as_array().unwrap().len() - 1; let size = s["entries"][last]["size"].as_u64().unwrap(); s["entries"][last]["size"] = json!(size + 1); let bytes = s["payloadBytes"].as_u64().unwrap(); s["payloadBytes"] = json!(bytes + 1) }), "TarHeader"),
+    ("a size that is a lie",                |p, k| with_statement(p, k, |s| { let last = s["entries"].as_array().unwrap().len() - 1; let size = s["entries"][last]["size"].as_u64().unwrap(); s["entries"][last]["size"] = json!(size + 1); let bytes = s["payloadBytes"].as_u64().unwrap(); s["payloadBytes"] = json!(bytes + 1) }), "TarHeader or TarOrder"),
 ];
 
 #[test]

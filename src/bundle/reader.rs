@@ -409,6 +409,14 @@ impl Bundle<Trusted> {
         }
     }
 
+    /// What these wants consist of. Reads documents only, each verified by its digest, after all of them
+    /// were found to say what the statement says.
+    pub async fn plan(&self, wants: &[Want]) -> Result<Plan> {
+        let blobs: Arc<dyn Source> = Arc::new(self.blobs());
+        self.check_graph(blobs.clone()).await?;
+        resolve(wants, &vec![blobs; wants.len()]).await.map_err(|e| e.at(&self.place))
+    }
+
     fn misplaced(&self, plan: &Plan, entry: &Entry) -> Error {
         let known = plan.nodes.iter().any(|node| node.descriptor.digest == entry.digest);
         match known {

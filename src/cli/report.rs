@@ -380,6 +380,9 @@ pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
             count(receipt.tags, "tag")
         ),
     };
+    if receipt.verified == "documents" {
+        text += "everything was there already: the layers in the bundle were not read (sealift verify reads them)\n";
+    }
     out(&text)
 }
 

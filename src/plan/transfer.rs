@@ -101,6 +101,13 @@ impl Survey {
         sends.filter_map(|m| plan.nodes.get(m.node)).map(|node| node.descriptor.size).sum()
     }
 
+    /// Whether everything is where it is to be, and every name leads there.
+    pub fn is_done(&self, plan: &Plan) -> bool {
+        let leads =
+            |tag: &TagMove| plan.images.get(tag.image).is_some_and(|image| tag.before == Some(image.digest));
+        self.moves.is_empty() && self.tags.iter().all(leads)
+    }
+
     /// Names that lead to something else now.
     pub fn conflicts<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a TagMove> {
         self.tags.iter().filter(|tag| {

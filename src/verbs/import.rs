@@ -15,7 +15,7 @@ use crate::layout::LayoutSink;
 use crate::manifest::Narrow;
 use crate::oci::Digest;
 use crate::plan::{
-    Done, How, Plan, Sources, Survey, Transfer, Want, ready, relay, resolve, survey, transfer,
+    Done, How, Place, Plan, Sources, Survey, Transfer, Want, ready, relay, resolve, survey, transfer,
 };
 use crate::registry;
 use crate::trust::Signers;
@@ -52,6 +52,8 @@ pub struct Receipt {
     pub destination: String,
     /// Nothing was sent: this is what would be done.
     pub dry_run: bool,
+    /// What was read of the bundle: `all`, or `documents` where nothing of it was needed.
+    pub verified: &'static str,
     /// The images and the names they have there.
     pub images: Vec<ImportedImage>,
     /// Blobs and documents to send.
@@ -128,19 +130,26 @@ async fn from_file(
     let opened = verify::opened(path, &order.trust).await?;
     let wants = order.wanted(opened.statement(), opened.wants()?)?;
     order.reach(client).await?;
+    let plan = Arc::new(opened.plan(&wants).await?);
+    let places = places::places(&plan, &order.destination, &order.renamings, client)?;
+    let todo = order.survey(&plan, &places).await?;
+    if todo.is_done(&plan) && !order.dry_run {
+        // Nothing of the bundle will be used: its layers need not be read.
+        let done = Done { tags: todo.tags.len(), ..Done::default() };
+        let receipt = receipt(order, &plan, &todo, done, opened.statement(), opened.signers());
+        return Ok(Receipt { verified: "documents", ..receipt });
+    }
     let bundle = verify::whole(opened, watch.clone()).await?;
-
-    let sources = vec![bundle.source(); wants.len()];
-    let plan = Arc::new(resolve(&wants, &sources).await?);
-    let (carrier, todo) = order.survey(plan, sources, client, watch, bundle.readers()).await?;
     let done = match order.dry_run {
         true => Done::default(),
         false => {
+            let sources = vec![bundle.source(); wants.len()];
+            let carrier = order.carrier(plan.clone(), sources, places, watch, bundle.readers());
             ready(&carrier, &todo).await?;
-            transfer(&carrier, &todo, "pushing").await.map_err(|e| explain(&carrier.plan, e))?
+            transfer(&carrier, &todo, "pushing").await.map_err(|e| explain(&plan, e))?
         }
     };
-    Ok(receipt(order, &carrier.plan, &todo, done, bundle.statement(), bundle.signers()))
+    Ok(receipt(order, &plan, &todo, done, bundle.statement(), bundle.signers()))
 }
 
 /// One pass: trust before anything else is used, blobs checked as they move, tags when the end was seen.
@@ -158,22 +167,24 @@ async fn from_pipe(
 
     let sources: Sources = vec![piped.clone(); wants.len()];
     let plan = Arc::new(resolve(&wants, &sources).await?);
-    let (carrier, todo) = order.survey(plan, sources, client, watch.clone(), usize::MAX).await?;
+    let places = places::places(&plan, &order.destination, &order.renamings, client)?;
+    let todo = order.survey(&plan, &places).await?;
     let done = match order.dry_run {
         true => {
             verify::rest(&piped, watch).await?;
             Done::default()
         }
         false => {
+            let carrier = order.carrier(plan.clone(), sources, places, watch, usize::MAX);
             ready(&carrier, &todo).await?;
             let mut left = todo.clone();
             let mut done = relay(&carrier, &mut left, piped.as_ref()).await?;
             piped.finish().await?;
-            done.add(transfer(&carrier, &left, "finishing").await.map_err(|e| explain(&carrier.plan, e))?);
+            done.add(transfer(&carrier, &left, "finishing").await.map_err(|e| explain(&plan, e))?);
             done
         }
     };
-    Ok(receipt(order, &carrier.plan, &todo, done, piped.statement(), piped.signers()))
+    Ok(receipt(order, &plan, &todo, done, piped.statement(), piped.signers()))
 }
 
 impl Import {
@@ -194,31 +205,26 @@ impl Import {
         }
     }
 
-    /// What there is to do, and who is to do it.
-    async fn survey(
+    /// What there is to do.
+    async fn survey(&self, plan: &Plan, places: &[Place]) -> Result<Survey> {
+        let todo = survey(plan, places, self.jobs).await?;
+        if !self.overwrite_tags {
+            refuse_conflicts(plan, &todo)?;
+        }
+        Ok(todo)
+    }
+
+    /// Who is to do it.
+    fn carrier(
         &self,
         plan: Arc<Plan>,
         sources: Sources,
-        client: &registry::Client,
+        places: Vec<Place>,
         watch: Arc<dyn Watch>,
         readers: usize,
-    ) -> Result<(Arc<Transfer>, Survey)> {
-        let places = places::places(&plan, &self.destination, &self.renamings, client)?;
-        let todo = survey(&plan, &places, self.jobs).await?;
-        if !self.overwrite_tags {
-            refuse_conflicts(&plan, &todo)?;
-        }
-        Ok((
-            Arc::new(Transfer {
-                plan,
-                sources,
-                places,
-                jobs: self.jobs.min(readers),
-                rate: self.rate.clone(),
-                watch,
-            }),
-            todo,
-        ))
+    ) -> Arc<Transfer> {
+        let jobs = self.jobs.min(readers);
+        Arc::new(Transfer { plan, sources, places, jobs, rate: self.rate.clone(), watch })
     }
 }
 
@@ -281,6 +287,7 @@ fn receipt(
         signers: signer_records(signers),
         destination: order.destination.to_string(),
         dry_run: order.dry_run,
+        verified: "all",
         images: plan.images.iter().enumerate().map(image).collect(),
         to_send: count(|how| *how == How::Send),
         bytes_to_send: todo.send_bytes(plan),
