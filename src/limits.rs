@@ -53,6 +53,9 @@ pub const PIPE: u32 = 2 << 20;
 /// buffers that are larger than itself.
 pub const AHEAD: u32 = 8 << 20;
 
+/// The same ahead of a compressor, which holds several frames besides.
+pub const AHEAD_OF_FRAMES: u32 = 1 << 20;
+
 /// Bytes of blobs that are between a pipe and the places they are pushed to, all together.
 pub const BEHIND: u32 = 20 << 20;
 

@@ -107,6 +107,7 @@ pub type Beginnings = Box<dyn Fn(&Descriptor) -> Option<Begun> + Send + Sync>;
 /// A plan's content in the plan's order, fetched side by side ahead of whoever takes it.
 pub struct Ahead {
     order: Transfer,
+    room: u32,
     beginnings: Beginnings,
     next: usize,
     waiting: VecDeque<(usize, Outlet)>,
@@ -115,10 +116,10 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Fetches what `order` says; it names no places.
-    pub fn new(order: Transfer, beginnings: Beginnings) -> Self {
+    /// Fetches what `order` says, up to `room` bytes ahead; it names no places.
+    pub fn new(order: Transfer, room: u32, beginnings: Beginnings) -> Self {
         order.watch.stage(Stage { verb: "pulling", parts: vec![("blobs".to_owned(), order.plan.bytes())] });
-        Ahead { order, beginnings, next: 0, waiting: VecDeque::new(), fetching: JoinSet::new() }
+        Ahead { order, room, beginnings, next: 0, waiting: VecDeque::new(), fetching: JoinSet::new() }
     }
 
     /// The next node's digest and content, which ends only after it was verified.
@@ -126,7 +127,7 @@ impl Ahead {
         let jobs = self.order.jobs.max(1);
         while self.fetching.try_join_next().is_some() {}
         while self.waiting.len() < jobs && self.next < self.order.plan.nodes.len() {
-            let room = Room::of(limits::AHEAD / u32::try_from(jobs).unwrap_or(u32::MAX));
+            let room = Room::of(self.room / u32::try_from(jobs).unwrap_or(u32::MAX));
             let (inlet, outlet) = conduit(&room);
             self.fetch(self.next, inlet)?;
             self.waiting.push_back((self.next, outlet));

@@ -7,6 +7,7 @@ use super::places::{self, Mirror};
 use crate::bundle::{Draft, Out, Packed, Sealing, Writer, check_target, pour};
 use crate::content::{Rate, Watch, file};
 use crate::error::{Error, Exit, Kind, Result};
+use crate::limits;
 use crate::manifest::{Manifest, Narrow, Variant};
 use crate::oci::Descriptor;
 use crate::plan::{Ahead, Done, Place, Plan, Sources, Survey, Transfer, resolve, transfer};
@@ -14,6 +15,9 @@ use crate::policy::{self, BuildFact, Facts, Verdict};
 use crate::registry;
 use crate::release::{Moment, Release};
 use crate::trust::{KeyId, Signature, SigningKey};
+
+/// Transfers at once while a bundle is compressed.
+const PACKING_JOBS: usize = 2;
 
 /// What is to be exported.
 pub struct Export {
@@ -150,7 +154,7 @@ impl Prepared {
     ) -> Result<Exported> {
         let (sealing, signers) = self.seal(keys)?;
         let nothing = Box::new(|_: &Descriptor| None);
-        let mut ahead = Ahead::new(self.transfer(Vec::new(), watch), nothing);
+        let mut ahead = Ahead::new(self.transfer(Vec::new(), watch), limits::AHEAD, nothing);
         // A task of its own: nobody else waits while the pipe is full.
         let pouring = tokio::spawn(async move { pour(&sealing, &mut ahead, &mut out).await });
         let bytes = pouring.await.map_err(|_| file::ended())??;
@@ -193,7 +197,10 @@ impl Prepared {
             watch.note(&format!("going on with an interrupted export: {} bytes are there", packed.resumed()));
         }
         let beginnings = packed.beginnings(&sealing);
-        let mut ahead = Ahead::new(self.transfer(Vec::new(), watch.clone()), beginnings);
+        // Compressing is slower than fetching, and needs the memory.
+        let order = self.transfer(Vec::new(), watch.clone());
+        let order = Transfer { jobs: order.jobs.min(PACKING_JOBS), ..order };
+        let mut ahead = Ahead::new(order, limits::AHEAD_OF_FRAMES, beginnings);
         // A task of its own: nobody else waits while the disk does.
         let pouring = tokio::spawn(async move {
             match pour(&sealing, &mut ahead, &mut packed).await {
