@@ -71,7 +71,7 @@ impl Packed {
             |mut file: &File| file.set_len(compressed).and_then(|()| file.seek(SeekFrom::Start(compressed)));
         cut(&partial.file).map_err(|e| partial.failed(&e))?;
         let file = partial.file.try_clone().map_err(|e| partial.failed(&e))?;
-        let compressor = Compressor::resume(file, head, found, threads()).map_err(|e| failed(&partial, e))?;
+        let compressor = Compressor::resume(file, head, found, compressors()).map_err(|e| failed(&partial, e))?;
         Ok(Packed { partial, compressor: Some(compressor), old, position: 0, bytes: 0, finished: false })
     }
 
@@ -132,9 +132,14 @@ impl Packed {
     }
 }
 
-/// Frames compressed or read at once. Each takes about 12 MiB: memory must not grow with the cores.
-pub fn threads() -> usize {
+/// Frames read at once. Each takes about 12 MiB: memory must not grow with the cores.
+pub fn readers() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get()).min(2)
+}
+
+/// Frames compressed at once. A small machine's other core fetches and hashes meanwhile.
+fn compressors() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).clamp(1, 2)
 }
 
 fn failed(partial: &Partial, error: std::io::Error) -> Error {

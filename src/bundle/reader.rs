@@ -60,7 +60,7 @@ impl Medium {
                 frame: None,
             });
         }
-        let readers = packed::threads();
+        let readers = packed::readers();
         let opened = Seekable::open(Arc::new(file), readers);
         let bytes = opened.map_err(|e| Error::io("cannot read the bundle", place, &e))?;
         let (length, frame) = (Some(bytes.len()), Some(bytes.head()));
