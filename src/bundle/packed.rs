@@ -71,7 +71,8 @@ impl Packed {
             |mut file: &File| file.set_len(compressed).and_then(|()| file.seek(SeekFrom::Start(compressed)));
         cut(&partial.file).map_err(|e| partial.failed(&e))?;
         let file = partial.file.try_clone().map_err(|e| partial.failed(&e))?;
-        let compressor = Compressor::resume(file, head, found, compressors()).map_err(|e| failed(&partial, e))?;
+        let compressor =
+            Compressor::resume(file, head, found, compressors()).map_err(|e| failed(&partial, e))?;
         Ok(Packed { partial, compressor: Some(compressor), old, position: 0, bytes: 0, finished: false })
     }
 
