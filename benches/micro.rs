@@ -18,7 +18,7 @@ use bytes::Bytes;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use sealift::bundle::{Bundle, Draft, Writer};
-use sealift::content::{Quiet, Reader, Source};
+use sealift::content::{Quiet, Source, Unverified};
 use sealift::error::{Error, Kind, Result};
 use sealift::oci::{Descriptor, Digest, Hasher, MediaType, Name, Role, media};
 use sealift::plan::{Place, Selection, Survey, Target, Transfer, Want, resolve, transfer};
@@ -45,8 +45,9 @@ impl Source for Memory {
         Ok((descriptor.clone(), self.bytes(descriptor)?))
     }
 
-    async fn fetch(&self, expected: &Descriptor) -> Result<Reader> {
-        Ok(Reader::of_bytes(expected, "memory", self.bytes(expected)?))
+    async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
+        let content = self.bytes(expected)?;
+        Ok(Unverified::of_bytes(expected.digest, content.slice(from as usize..)))
     }
 }
 
@@ -192,11 +193,16 @@ impl Sealed {
         };
         let draft = Draft::new(&release, &plan, policy::record(release.tier, &[]))?;
         let signature = (key.public().id(), key.sign(draft.sums()));
-        let writer = Arc::new(Writer::create(&self.bundle(), &draft, vec![signature], false)?);
+        let sealing = draft.sign(&plan, vec![signature])?;
+        let writer = Arc::new(Writer::create(&self.bundle(), sealing, false, &|_| {})?);
         let everything = Survey::of_empty(&plan);
-        let places = vec![Place { sink: writer.clone(), repository: String::new(), images: Vec::new() }];
-        let order = Transfer { plan, sources, places, jobs: 2, watch: Arc::new(Quiet) };
-        transfer(order, &everything, "writing").await?;
+        let place =
+            Place { sink: writer.clone(), repository: String::new(), images: Vec::new(), source: None };
+        let places = vec![place];
+        let order = Transfer { plan, sources, places, jobs: 2, rate: None, watch: Arc::new(Quiet) };
+        let order = Arc::new(order);
+        transfer(&order, &everything, "writing").await?;
+        drop(order);
         Arc::into_inner(writer).unwrap().finish()?;
         Ok(())
     }
