@@ -229,6 +229,11 @@ impl Error {
         self.0.retry
     }
 
+    /// Which end failed, if that is known.
+    pub fn failed_side(&self) -> Option<Side> {
+        self.0.side
+    }
+
     /// The hint, if there is one, safe to print.
     pub fn advice(&self) -> Option<Cow<'_, str>> {
         self.0.hint.as_deref().map(printable)

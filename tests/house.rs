@@ -248,7 +248,10 @@ fn flags_in_the_readme_exist() {
     let readme = text("README.md");
     let examples = readme.split("```").skip(1).step_by(2).flat_map(str::lines);
     let mut checked = 0;
-    for line in examples.filter_map(|line| line.strip_prefix("sealift ")) {
+    let commands = examples.flat_map(|line| line.split(" | "));
+    for line in
+        commands.filter_map(|line| line.strip_prefix("ssh edge ").unwrap_or(line).strip_prefix("sealift "))
+    {
         let words: Vec<&str> = line.split_whitespace().collect();
         let verb = if words[0] == "key" { &words[..2] } else { &words[..1] };
         let help = help(verb);

@@ -154,7 +154,30 @@ async fn a_body_that_never_gets_further_is_given_up() {
     let server = Lying::start(|_, _| Answer::new(200).header("Content-Length", 3).body("ab"));
     let error = read(&repository(&server), &layer(b"abc")).await.unwrap_err();
     assert_eq!((error.kind(), error.retryable()), (Kind::Network, Retry::Never));
-    assert_eq!(server.seen().len(), 3);
+    // Three connections; behind the second and third, a range was tried first.
+    assert_eq!(server.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_ranges_is_asked_for_everything() {
+    for refusal in [Answer::new(416), Answer::new(403), Answer::new(206).body("c")] {
+        let server = Lying::start(move |request, number| match (number, request.header("range")) {
+            (0, _) => Answer::new(200).header("Content-Length", 3).body("ab"),
+            (_, Some(_)) => refusal.clone(),
+            (_, None) => Answer::new(200).body("abc"),
+        });
+        assert_eq!(read(&repository(&server), &layer(b"abc")).await.unwrap(), "abc");
+    }
+}
+
+#[tokio::test]
+async fn a_range_may_end_early() {
+    let server = Lying::start(|request, _| match request.header("range") {
+        None => Answer::new(200).header("Content-Length", 4).body("a"),
+        Some("bytes=1-") => Answer::new(206).header("Content-Range", "bytes 1-2/4").body("bc"),
+        Some(_) => Answer::new(206).header("Content-Range", "bytes 3-3/4").body("d"),
+    });
+    assert_eq!(read(&repository(&server), &layer(b"abcd")).await.unwrap(), "abcd");
 }
 
 #[tokio::test]

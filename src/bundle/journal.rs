@@ -148,6 +148,9 @@ impl Journal {
                 identity.differs_from(earlier).iter().for_each(|reason| note(reason));
                 note("what the interrupted export had pulled is not used: beginning anew");
             }
+            None if !partial.is_empty() => {
+                note(&format!("{} is of no known export: it is overwritten", partial.path.display()));
+            }
             None => {}
         }
         // Emptied first: nothing of it may show through.

@@ -69,19 +69,28 @@ impl Ledger {
     }
 
     /// The first `bytes` of an entry are written.
-    pub fn wrote(&self, entry: usize, bytes: u64) {
+    ///
+    /// # Errors
+    /// The disk's failure to keep what was written before.
+    pub fn wrote(&self, entry: usize, bytes: u64) -> Result<()> {
         let mut state = self.shared.state();
+        if let Some(failure) = state.failure.take() {
+            return Err(failure);
+        }
         let before = state.written.insert(entry, bytes).unwrap_or_default();
         state.fresh = state.fresh.saturating_add(bytes.saturating_sub(before));
         state.unnoted.insert(entry);
         if state.fresh >= WORTH {
             self.shared.wake.notify_one();
         }
+        Ok(())
     }
 
     /// What was written of an entry is not to be used.
     pub fn forget(&self, entry: usize) {
-        self.wrote(entry, 0);
+        let mut state = self.shared.state();
+        state.written.insert(entry, 0);
+        state.unnoted.insert(entry);
     }
 
     /// Ends the thread.
@@ -146,7 +155,9 @@ impl Shared {
     fn save(&self, progress: &[(usize, u64)]) -> Result<()> {
         let failed = |e| Error::io("cannot write the bundle", &self.place, &e);
         self.bundle.sync_data().map_err(failed)?;
-        self.state().journal.note(progress)
+        // A journal that cannot be written costs time after an interruption, never the export.
+        let _ = self.state().journal.note(progress);
+        Ok(())
     }
 }
 

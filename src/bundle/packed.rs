@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use super::draft::Sealing;
 use super::frames::{Compressor, Seekable, complete_frames};
-use super::journal::{self, Journal};
+use super::journal::{self, Identity, Journal};
 use super::partial::Partial;
 use super::pour::Out;
 use crate::content::file::{ReadAt, read_at_most};
 use crate::content::{Begun, Unverified, file};
 use crate::error::{Error, Kind, Result};
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, Hasher};
 use crate::plan::Beginnings;
 
 /// See the module's text. Dropped before it is finished, it leaves its complete frames for the next run.
@@ -51,7 +51,11 @@ impl Packed {
     /// `OutputExists`, `Locked` where another run writes the same bundle.
     pub fn create(target: &Path, sealing: &Sealing, replace: bool, note: &dyn Fn(&str)) -> Result<Self> {
         let partial = Partial::open(target, replace)?;
-        let (_, left) = Journal::reopen(&partial, &sealing.identity, note)?;
+        // The signatures are in the first frame: other keys make another file.
+        let mut hasher = Hasher::default();
+        sealing.head.iter().for_each(|piece| hasher.update(piece));
+        let identity = Identity { sums: hasher.finish(), ..sealing.identity.clone() };
+        let (_, left) = Journal::reopen(&partial, &identity, note)?;
         let head = sealing.contents.head();
         let found = match left.identity {
             Some(_) => complete_frames(&partial.file, head).map_err(|e| failed(&partial, e))?,

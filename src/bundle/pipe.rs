@@ -181,6 +181,11 @@ impl Piped {
 fn plain(mut input: Input, place: &str) -> Result<Input> {
     let mut first = Vec::new();
     input.by_ref().take(4).read_to_end(&mut first).map_err(|e| unreadable(place, 0, &e))?;
+    if first.is_empty() {
+        return Err(Error::new(Kind::Truncated, "nothing came through the pipe")
+            .at(place)
+            .hint("see what the sending side says"));
+    }
     let compressed = is_zstd(&first);
     let whole = std::io::Cursor::new(first).chain(input);
     if !compressed {
@@ -279,7 +284,6 @@ impl Flow {
     async fn content(&mut self, piped: &Piped, entry: &Entry, taker: Option<&Inlet>) -> Result<Digest> {
         self.header(piped, entry).await?;
         let mut hasher = Hasher::default();
-        let mut taken = true;
         let mut left = entry.size;
         while left > 0 {
             let piece =
@@ -287,7 +291,9 @@ impl Flow {
             left -= piece.len() as u64;
             match taker {
                 None => hasher.update(&piece),
-                Some(inlet) => taken = taken && inlet.put(piece).await,
+                // Whoever took it has failed, and will say why.
+                Some(inlet) if !inlet.put(piece).await => return Err(ended()),
+                Some(_) => {}
             }
         }
         self.padding(piped, entry).await?;

@@ -123,7 +123,7 @@ impl Writer {
             // medium must not hold up the connections that other tasks wait on.
             let offset = entry.offset + position - piece.len() as u64;
             tokio::task::block_in_place(|| self.write(&piece, offset))?;
-            self.ledger.wrote(number, position);
+            self.ledger.wrote(number, position)?;
         }
         self.frame(entry)
     }

@@ -131,7 +131,8 @@ pub struct ExportArgs {
     /// The release manifest (TOML).
     #[arg(value_hint = ValueHint::FilePath)]
     pub manifest: PathBuf,
-    /// The bundle to write; it appears under this name only when complete.
+    /// The bundle to write; it appears under this name only when complete. A name that ends in .zst makes a
+    /// compressed one; - is standard output. Interrupted, the same command goes on.
     #[arg(short, long, value_name = "BUNDLE", value_hint = ValueHint::FilePath, required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
     /// Sign with this private key; may be given several times.
@@ -178,7 +179,7 @@ pub struct TrustArgs {
 /// Arguments of `verify`.
 #[derive(Args)]
 pub struct VerifyArgs {
-    /// The bundle.
+    /// The bundle, plain or .zst; - is standard input.
     #[arg(value_hint = ValueHint::FilePath)]
     pub bundle: PathBuf,
     /// Check signature, statement, sums and length only: reads kilobytes, says nothing of the contents.
@@ -195,7 +196,7 @@ pub struct VerifyArgs {
 /// Arguments of `inspect`.
 #[derive(Args)]
 pub struct InspectArgs {
-    /// The bundle.
+    /// The bundle, plain or .zst; - is standard input.
     #[arg(value_hint = ValueHint::FilePath)]
     pub bundle: PathBuf,
     /// Print JSON.
@@ -209,7 +210,7 @@ pub struct InspectArgs {
 /// Arguments of `import`.
 #[derive(Args)]
 pub struct ImportArgs {
-    /// The bundle.
+    /// The bundle, plain or .zst; - is standard input.
     #[arg(value_hint = ValueHint::FilePath)]
     pub bundle: PathBuf,
     /// Where to: docker://host[:port][/prefix] (docker:// may be left out) or oci:DIR.

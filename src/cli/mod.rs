@@ -6,7 +6,7 @@ mod demo;
 mod progress;
 mod report;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::future::Future;
 use std::io::{IsTerminal, Read};
@@ -121,7 +121,9 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             report::poured(&prepared, &exported);
             return Ok(());
         }
-        let exported = match output.extension().is_some_and(|suffix| suffix == "zst") {
+        let packed =
+            |suffix: &OsStr| suffix.eq_ignore_ascii_case("zst") || suffix.eq_ignore_ascii_case("tzst");
+        let exported = match output.extension().is_some_and(packed) {
             true => prepared.pack(&output, args.overwrite, &keys, watch.clone()).await?,
             false => prepared.write(&output, args.overwrite, &keys, watch.clone()).await?,
         };

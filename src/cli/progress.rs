@@ -68,8 +68,8 @@ impl Bars {
     }
 }
 
-const TOTAL: &str = "{prefix:>28!}  [{bar:24}] {decimal_bytes:>10} of {decimal_total_bytes:>10}  {decimal_bytes_per_sec:>12}  {eta:>4} left";
-const PART: &str = "{prefix:>28!}  [{bar:24}] {decimal_bytes:>10} of {decimal_total_bytes:>10}";
+const TOTAL: &str = "{prefix:>18!} [{bar:14}] {decimal_bytes:>9}/{decimal_total_bytes:>9} {decimal_bytes_per_sec:>12} {eta:>4}";
+const PART: &str = "{prefix:>18!} [{bar:14}] {decimal_bytes:>9}/{decimal_total_bytes:>9}";
 
 impl Watch for Bars {
     fn stage(&self, stage: Stage) {

@@ -320,7 +320,7 @@ pub fn inspected(inspection: &Inspection<'_>, path: &Path, trust: &Path, as_json
     text += &omitted_lines(&statement.images);
     text += &policy_line(statement);
     text += &format!(
-        "{} in {} blobs; the file has {} bytes\n",
+        "{} in {} blobs; the bundle has {} bytes\n",
         bytes(statement.payload_bytes),
         statement.entries.len().saturating_sub(2),
         inspection.bytes

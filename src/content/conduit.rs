@@ -1,11 +1,13 @@
 //! Bytes handed from one task to another, with a bound on how many are in between.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::file::ended;
 use crate::error::{Error, Result};
@@ -25,38 +27,66 @@ impl Room {
 }
 
 enum Passed {
-    /// A piece, and its claim on the room.
-    Piece(Bytes, OwnedSemaphorePermit),
+    /// A piece, and its claim on the room, if it has one.
+    Piece(Bytes, Option<OwnedSemaphorePermit>),
     Failed(Error),
     /// What ends without this was broken off.
     End,
+}
+
+/// Pieces that are in between.
+#[derive(Default)]
+struct Between {
+    count: AtomicUsize,
+    taken: Notify,
 }
 
 /// Where bytes go in.
 pub struct Inlet {
     room: Room,
     pieces: UnboundedSender<Passed>,
+    between: Arc<Between>,
 }
 
 /// Where they come out.
-pub struct Outlet(UnboundedReceiver<Passed>);
+pub struct Outlet {
+    pieces: UnboundedReceiver<Passed>,
+    between: Arc<Between>,
+}
 
 /// Both ends.
 pub fn conduit(room: &Room) -> (Inlet, Outlet) {
     let (send, receive) = unbounded_channel();
-    (Inlet { room: room.clone(), pieces: send }, Outlet(receive))
+    let between = Arc::new(Between::default());
+    let inlet = Inlet { room: room.clone(), pieces: send, between: between.clone() };
+    (inlet, Outlet { pieces: receive, between })
 }
 
 impl Inlet {
-    /// Puts a piece in, once there is room for it. `false` where nobody takes it any more.
+    /// Puts a piece in, once there is room for it. `false` where nobody takes it any more. One piece
+    /// goes in even where others have taken all the room: they may be waiting for what this one is part of.
     pub async fn put(&self, piece: Bytes) -> bool {
         // A piece that is larger than all of the room goes when the room is empty.
         let claim = u32::try_from(piece.len()).unwrap_or(u32::MAX).min(self.room.size);
-        tokio::select! {
-            room = self.room.bytes.clone().acquire_many_owned(claim) => {
-                room.is_ok_and(|room| self.pieces.send(Passed::Piece(piece, room)).is_ok())
+        let claimed = tokio::select! {
+            biased;
+            room = self.room.bytes.clone().acquire_many_owned(claim) => room.ok(),
+            () = self.emptied() => None,
+            () = self.pieces.closed() => return false,
+        };
+        self.between.count.fetch_add(1, Ordering::AcqRel);
+        self.pieces.send(Passed::Piece(piece, claimed)).is_ok()
+    }
+
+    async fn emptied(&self) {
+        loop {
+            let mut taken = pin!(self.between.taken.notified());
+            // In the queue before looking, so that nothing which happens after the look is missed.
+            taken.as_mut().enable();
+            if self.between.count.load(Ordering::Acquire) == 0 {
+                return;
             }
-            () = self.pieces.closed() => false,
+            taken.await;
         }
     }
 
@@ -77,8 +107,12 @@ impl Outlet {
     /// # Errors
     /// What the source reported; `Interrupted` where it was broken off.
     pub async fn take(&mut self) -> Result<Option<Bytes>> {
-        match self.0.recv().await {
-            Some(Passed::Piece(piece, _room)) => Ok(Some(piece)),
+        match self.pieces.recv().await {
+            Some(Passed::Piece(piece, _room)) => {
+                self.between.count.fetch_sub(1, Ordering::AcqRel);
+                self.between.taken.notify_one();
+                Ok(Some(piece))
+            }
             Some(Passed::Failed(error)) => Err(error),
             Some(Passed::End) => Ok(None),
             None => Err(ended()),

@@ -14,12 +14,12 @@ use crate::content::{
     Begun, Inlet, Meter, Outlet, Patience, Procession, Reader, Room, Stage, Unverified, Watch, conduit,
     retrying,
 };
-use crate::error::{Error, Result, Retry, Side};
+use crate::error::{Error, Kind, Result, Retry, Side};
 use crate::limits;
 use crate::oci::{Descriptor, Digest};
 
 /// Blobs up to this size are held until they have arrived, so that they can be sent again.
-const SMALL: u64 = 1 << 20;
+const SMALL: u64 = 256 << 10;
 
 /// Lets everything pass by: what the survey wants sent is sent, everything else is verified. What
 /// was sent is taken out of the survey; the rest of it is [`transfer`](super::transfer())'s.
@@ -48,6 +48,10 @@ pub async fn relay(order: &Arc<Transfer>, survey: &mut Survey, passing: &dyn Pro
         Ok::<_, Error>(())
     };
     if let Err(error) = relayed.await {
+        if error.kind() == Kind::Interrupted {
+            // A push has ended early: it knows why.
+            return Err(crew.finish().await.err().unwrap_or(error));
+        }
         // What the pushes make of it is not the cause.
         crew.stop().await;
         return Err(error);
@@ -142,13 +146,16 @@ impl Ahead {
         let source = self.order.sources.get(node.origin).ok_or_else(missing)?.clone();
         let descriptor = node.descriptor.clone();
         let begun = (self.beginnings)(&descriptor);
+        let whole = begun.is_none();
         let meter = Meter::new(self.order.watch.clone(), 0);
         let rate = self.order.rate.clone();
         self.fetching.spawn(async move {
             let opened = open(&descriptor, source.as_ref(), begun, rate.as_ref()).await;
             match opened {
                 Ok(content) => {
-                    pass(Reader::new(&descriptor, content).metered(meter).from(Side::Source), inlet).await
+                    let reader = Reader::new(&descriptor, content).metered(meter);
+                    // What was begun here may be what is wrong with it.
+                    pass(if whole { reader.from(Side::Source) } else { reader }, inlet).await
                 }
                 Err(error) => inlet.fail(error),
             }

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
+use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Response, StatusCode};
 
 use super::client::{Call, Client, Endpoint};
 use super::transport;
@@ -50,26 +50,35 @@ impl Download {
 
     /// Asks for everything from byte `from` on. Returns the answer, and how much of it comes before `from`.
     async fn request(&mut self, from: u64) -> Result<(Response, u64)> {
-        self.call.expected = &[200];
         if from > 0 {
-            // RFC 9110 §14.2: a server may ignore a range, and then answers 200 with everything.
-            let range = HeaderValue::from_str(&format!("bytes={from}-"));
-            self.call.headers.insert(RANGE, range.unwrap_or_else(|_| HeaderValue::from_static("bytes=0-")));
-            self.call.expected = &[200, 206];
+            match self.request_rest(from).await {
+                Ok(response) => return Ok((response, 0)),
+                // A line that broke says nothing about ranges.
+                Err(error) if matches!(error.kind(), Kind::Network | Kind::Timeout) => return Err(error),
+                // RFC 9110 §14.2: a server may ignore a range; some refuse it, or answer something else.
+                Err(_) => {}
+            }
         }
+        self.call.headers.remove(RANGE);
+        self.call.expected = &[200];
         let response = self.client.send(&self.endpoint, &self.call).await?;
-        let skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { from };
-        self.check(&response, from, skip).map_err(|e| e.at(&self.call.place))?;
-        Ok((response, skip))
+        self.check(&response, self.size).map_err(|e| e.at(&self.call.place))?;
+        Ok((response, from))
     }
 
-    fn check(&self, response: &Response, from: u64, skip: u64) -> Result<()> {
+    async fn request_rest(&mut self, from: u64) -> Result<Response> {
+        let range = HeaderValue::from_str(&format!("bytes={from}-"));
+        self.call.headers.insert(RANGE, range.unwrap_or_else(|_| HeaderValue::from_static("bytes=0-")));
+        self.call.expected = &[206];
+        let response = self.client.send(&self.endpoint, &self.call).await?;
+        let coming = coming(response.headers(), from, self.size)?;
+        self.check(&response, coming)?;
+        Ok(response)
+    }
+
+    fn check(&self, response: &Response, coming: u64) -> Result<()> {
         let headers = response.headers();
         check_encoding(headers)?;
-        if response.status() == StatusCode::PARTIAL_CONTENT {
-            check_range(headers, from, self.size)?;
-        }
-        let coming = self.size.saturating_sub(from).saturating_add(skip);
         match length(headers) {
             Some(length) if length != coming => Err(Error::new(
                 Kind::SizeMismatch,
@@ -142,19 +151,23 @@ fn ended_early(position: u64, size: u64) -> Error {
         .retry(Retry::Soon)
 }
 
-/// RFC 9110 §14.4: `bytes FIRST-LAST/TOTAL`, and it must be the range that was asked for. The content is
-/// verified by its digest in any case; this tells a confused server from a broken line.
-fn check_range(headers: &HeaderMap, from: u64, size: u64) -> Result<()> {
+/// How many bytes a partial answer has. RFC 9110 §14.4: `bytes FIRST-LAST/TOTAL`; it must begin where it was
+/// asked to, and may end early (§15.3.7). The content is verified by its digest in any case.
+fn coming(headers: &HeaderMap, from: u64, size: u64) -> Result<u64> {
     let said = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let expected = format!("bytes {from}-{}/", size.saturating_sub(1));
-    let fits =
-        said.strip_prefix(expected.as_str()).is_some_and(|total| total == "*" || total == size.to_string());
-    if fits {
-        return Ok(());
-    }
-    Err(Error::new(Kind::UnexpectedContent, "the server sends another range than the one asked for")
-        .got(if said.is_empty() { "no Content-Range" } else { said })
-        .expected(format_args!("{expected}{size}")))
+    let parsed = || {
+        let (range, total) = said.strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let (first, last) = (first.parse::<u64>().ok()?, last.parse::<u64>().ok()?);
+        let fits =
+            first == from && last >= first && last < size && (total == "*" || total == size.to_string());
+        fits.then(|| last - first + 1)
+    };
+    parsed().ok_or_else(|| {
+        Error::new(Kind::UnexpectedContent, "the server sends another range than the one asked for")
+            .got(if said.is_empty() { "no Content-Range" } else { said })
+            .expected(format_args!("bytes {from}-{}/{size}", size.saturating_sub(1)))
+    })
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

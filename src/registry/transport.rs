@@ -157,9 +157,9 @@ impl Transport {
         }
         let builder = builder
             .tls_version_min(tls::Version::TLS_1_2)
-            // The fixed window of HTTP/2 caps a single large blob on a long line.
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(Duration::from_secs(30))
+            // A connection for each transfer: in HTTP/2 they share one window, and whoever waits for a slow
+            // reader (a pipe, a stick) keeps the others from being read.
+            .http1_only()
             .tls_certs_merge(roots);
         Ok(match identity {
             Some(identity) => builder.identity(identity),

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use super::places::{self, Mirror};
 use crate::bundle::{Draft, Out, Packed, Sealing, Writer, check_target, pour};
 use crate::content::{Rate, Watch, file};
-use crate::error::{Error, Exit, Kind, Result};
+use crate::error::{Error, Exit, Kind, Result, Side};
 use crate::limits;
 use crate::manifest::{Manifest, Narrow, Variant};
 use crate::oci::Descriptor;
@@ -15,6 +17,21 @@ use crate::policy::{self, BuildFact, Facts, Verdict};
 use crate::registry;
 use crate::release::{Moment, Release};
 use crate::trust::{KeyId, Signature, SigningKey};
+
+/// Runs work in a task of its own, which ends with whoever waits for it.
+async fn aside<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    match task.join_next().await {
+        Some(Ok(outcome)) => outcome,
+        _ => Err(file::ended()),
+    }
+}
+
+/// Whether what an interrupted export has left is to blame, and not the source.
+fn is_damage(error: &Error) -> bool {
+    error.kind().exit() == Exit::Untrusted && error.failed_side() != Some(Side::Source)
+}
 
 /// Transfers at once while a bundle is compressed.
 const PACKING_JOBS: usize = 2;
@@ -141,7 +158,8 @@ impl Prepared {
         let done = done?;
         drop(order);
         let writer = Arc::into_inner(writer).ok_or_else(file::ended)?;
-        let bytes = tokio::task::block_in_place(|| writer.finish())?;
+        let finished = tokio::task::spawn_blocking(|| writer.finish()).await;
+        let bytes = finished.map_err(|_| file::ended())??;
         Ok(Exported { bytes, done, signers })
     }
 
@@ -156,8 +174,7 @@ impl Prepared {
         let nothing = Box::new(|_: &Descriptor| None);
         let mut ahead = Ahead::new(self.transfer(Vec::new(), watch), limits::AHEAD, nothing);
         // A task of its own: nobody else waits while the pipe is full.
-        let pouring = tokio::spawn(async move { pour(&sealing, &mut ahead, &mut out).await });
-        let bytes = pouring.await.map_err(|_| file::ended())??;
+        let bytes = aside(async move { pour(&sealing, &mut ahead, &mut out).await }).await?;
         let sent = self.plan.nodes.len();
         Ok(Exported { bytes, done: Done { sent, sent_bytes: self.plan.bytes(), ..Done::default() }, signers })
     }
@@ -172,7 +189,7 @@ impl Prepared {
     ) -> Result<Exported> {
         match self.pack_once(output, replace, keys, &watch).await {
             // It was not written as it stands there, or its disk did not keep it: that costs time, no more.
-            Err((true, error)) if error.kind().exit() == Exit::Untrusted => {
+            Err((true, error)) if is_damage(&error) => {
                 watch.note(&format!("{}; beginning anew", error.sentence()));
                 self.pack_once(output, replace, keys, &watch).await.map_err(|(_, error)| error)
             }
@@ -199,21 +216,28 @@ impl Prepared {
         let beginnings = packed.beginnings(&sealing);
         // Compressing is slower than fetching, and needs the memory.
         let order = self.transfer(Vec::new(), watch.clone());
-        let order = Transfer { jobs: order.jobs.min(PACKING_JOBS), ..order };
+        let order = Transfer { jobs: order.jobs.min(if resumed { 1 } else { PACKING_JOBS }), ..order };
         let mut ahead = Ahead::new(order, limits::AHEAD_OF_FRAMES, beginnings);
         // A task of its own: nobody else waits while the disk does.
-        let pouring = tokio::spawn(async move {
+        let written = aside(async move {
             match pour(&sealing, &mut ahead, &mut packed).await {
-                Ok(_) => tokio::task::block_in_place(|| packed.finish()),
+                Ok(_) => {
+                    // The last moment at which an interruption leaves no bundle.
+                    tokio::task::yield_now().await;
+                    tokio::task::block_in_place(|| packed.finish())
+                }
                 Err(error) => {
-                    if resumed && error.kind().exit() == Exit::Untrusted {
+                    if resumed && is_damage(&error) {
                         packed.give_up();
                     }
                     Err(error)
                 }
             }
-        });
-        let written = pouring.await.unwrap_or_else(|_| Err(file::ended()));
+        })
+        .await;
+        if written.as_ref().is_err_and(|error| !is_damage(error)) {
+            watch.note("complete frames are kept beside the bundle: the same command goes on from there");
+        }
         let bytes = written.map_err(|error| (resumed, error))?;
         let sent = self.plan.nodes.len();
         Ok(Exported { bytes, done: Done { sent, sent_bytes: self.plan.bytes(), ..Done::default() }, signers })
