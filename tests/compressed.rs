@@ -17,6 +17,9 @@ use support::{EXPORT, Run, Scratch, run};
 const PACK: &str =
     "export release.toml -o bundle.tar.zst --key release.key.pem --mirror registry.example.com=oci:images";
 
+/// Bytes of the seek table of a bundle with two frames.
+const TABLE: usize = 8 + 2 * 8 + 9;
+
 fn packed(scratch: Scratch) -> Scratch {
     scratch.sealift(PACK).ok();
     scratch
@@ -98,6 +101,10 @@ fn a_compressed_bundle_that_was_cut_or_damaged_is_refused() {
         scratch.write("bad.tar.zst", &bundle[..keep]);
         let verify = scratch.sealift("verify bad.tar.zst --trust trust");
         assert!(verify.code == 3 && verify.stdout.is_empty(), "first {keep} bytes: {verify}");
+        // Cut off just before the table, it is what `zstd` itself writes: all of the bundle, which a pipe takes.
+        if keep == bundle.len() - TABLE {
+            continue;
+        }
         let import = piped(&scratch, "bad.tar.zst", "import - --to oci:there --trust trust");
         assert!(import.code == 3 && !scratch.has("there/index.json"), "first {keep} bytes: {import}");
     }
