@@ -71,13 +71,15 @@ kinds! {
     }
     Untrusted {
         SignatureMissing SignatureUntrusted SignatureFormat TrustStore KeyWeak Expired PinMismatch
+        KeyRevoked KeyExpired KeyNotAuthorized ThresholdNotMet RootChain
+        Equivocation StateCorrupt StatePerms StateMissing
         SumsFormat StatementInvalid LayoutInvalid
         TarHeader TarOrder TarEntryName TarUnexpectedEntry FrameInvalid Truncated TrailingData
         DigestInvalid DigestMismatch SizeMismatch BlobMissing BlobUnreferenced
         DocumentInvalid DocumentAmbiguous DocumentUnsupported MediaTypeMismatch PlatformMismatch
         LimitExceeded UnexpectedContent
     }
-    Refused { PolicyRefused TagConflict }
+    Refused { PolicyRefused TagConflict Rollback UpgradePath }
     Interrupted { Interrupted }
 }
 

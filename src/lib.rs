@@ -44,6 +44,7 @@ pub mod trust;
 
 // Floor 2 · places and decisions.
 pub mod bundle;
+pub mod history;
 pub mod layout;
 pub mod manifest;
 pub mod policy;

@@ -72,6 +72,15 @@ pub const RELEASE_MANIFEST: u64 = 1 << 20;
 /// A key or passphrase file.
 pub const KEY_FILE: u64 = 64 << 10;
 
+/// A trust store that travels in a bundle: thousands of keys' worth.
+pub const TRUST_ROOT: u64 = 1 << 20;
+
+/// What a site remembers of one release: some versions of thousands of images.
+pub const RECORD: u64 = 64 << 20;
+
+/// Versions of one release whose contents a site remembers.
+pub const VERSIONS: usize = 20;
+
 /// Key files in a trust store.
 pub const TRUSTED_KEYS: usize = 1_000;
 

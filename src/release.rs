@@ -1,5 +1,7 @@
 //! Words of a release: what it is called, for whom it is, and the time it states.
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -106,12 +108,72 @@ impl Moment {
     }
 }
 
+/// The versions that a release can be installed over, as `>=2.0.0, <2.1.0` (the grammar of Cargo's
+/// version requirements).
+#[derive(Clone, PartialEq, Eq)]
+pub struct UpgradePath(semver::VersionReq);
+
+impl UpgradePath {
+    /// Whether it begins at this version. Only versions that are numbers can lie on a path.
+    pub fn begins_at(&self, version: &Version) -> bool {
+        version.semantic().is_some_and(|version| self.0.matches(&version))
+    }
+}
+
 impl Version {
+    /// Which of two versions is the older one: by the rules of semantic versioning (§11) where both
+    /// can be read that way, else number by number and word by word.
+    pub fn precedence(&self, other: &Version) -> Ordering {
+        match (self.semantic(), other.semantic()) {
+            (Some(one), Some(other)) => one.cmp_precedence(&other),
+            _ => words_of(&self.0).cmp(&words_of(&other.0)),
+        }
+    }
+
+    /// Read generously: `v2.1` is 2.1.0, `2026.07.01` is 2026.7.1.
+    fn semantic(&self) -> Option<semver::Version> {
+        let text = self.0.strip_prefix('v').unwrap_or(&self.0);
+        let end = text.find(['-', '+']).unwrap_or(text.len());
+        let (core, rest) = text.split_at_checked(end)?;
+        let mut numbers =
+            core.split('.').map(|number| number.parse::<u64>().ok()).collect::<Option<Vec<_>>>()?;
+        if numbers.len() > 3 {
+            return None;
+        }
+        numbers.resize(3, 0);
+        let core = numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(".");
+        semver::Version::parse(&format!("{core}{rest}")).ok()
+    }
+
     /// The `n`th number of the version (0 = major), for tag templates.
     pub fn number(&self, n: usize) -> Option<&str> {
         let numbers = self.0.strip_prefix('v').unwrap_or(&self.0).split(['-', '+']).next()?;
         let number = numbers.split('.').nth(n)?;
         (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(number)
+    }
+}
+
+/// A part of a version. Words come before numbers, so that `1.0.rc` is older than `1.0.0`.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Part<'a> {
+    Word(&'a str),
+    /// Without leading zeros: the longer one is the larger.
+    Number(usize, &'a str),
+}
+
+fn words_of(version: &str) -> Vec<Part<'_>> {
+    version.strip_prefix('v').unwrap_or(version).split(['.', '_', '+', '-']).map(Part::of).collect()
+}
+
+impl<'a> Part<'a> {
+    fn of(text: &'a str) -> Self {
+        match text.bytes().all(|b| b.is_ascii_digit()) {
+            true => {
+                let digits = text.trim_start_matches('0');
+                Part::Number(digits.len(), digits)
+            }
+            false => Part::Word(text),
+        }
     }
 }
 
@@ -164,6 +226,24 @@ impl FromStr for Version {
     }
 }
 
+impl FromStr for UpgradePath {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        semver::VersionReq::parse(text).map(UpgradePath).map_err(|e| {
+            Error::new(Kind::Usage, "not a range of versions")
+                .got(format_args!("{text:?}: {e}"))
+                .expected("such as \">=2.0.0, <2.1.0\"")
+        })
+    }
+}
+
+impl fmt::Display for UpgradePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl FromStr for Moment {
     type Err = Error;
 
@@ -211,6 +291,10 @@ pub struct Release {
     pub created: Moment,
     /// When it ends to be valid.
     pub expires: Option<Moment>,
+    /// The versions that it can be installed over, where not any.
+    pub upgrades_from: Option<UpgradePath>,
+    /// The trust store that follows the one it is checked with: file names and their texts.
+    pub trust_root: Option<BTreeMap<String, String>>,
 }
 
 /// The rules that were checked when a bundle was made.
@@ -249,6 +333,45 @@ words!(
 
 as_text! {
     ReleaseName: "a release name (lower-case letters, digits, '.', '_', '-')";
+    UpgradePath: "a range of versions (such as >=2.0.0, <2.1.0)";
     Version: "a version (letters, digits, '.', '_', '+', '-')";
     Moment: "a time (RFC 3339, such as 2026-11-20T00:00:00Z)";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_versions_come_first() {
+        let ordered = [
+            ["1.9.9", "1.10.0"],
+            ["v1.9", "1.10"],
+            ["2.1.0-rc.2", "2.1.0-rc.10"],
+            ["2.1.0-rc.1", "2.1.0"],
+            ["2026.07.01", "2026.11.1"],
+            ["2026-11-09", "2026-11-20"],
+            ["1.2.3.4", "1.2.3.10"],
+            ["1.2.3.beta", "1.2.3.4"],
+            ["20241231", "20250101"],
+        ];
+        for [older, newer] in ordered {
+            let (older, newer): (Version, Version) = (older.parse().unwrap(), newer.parse().unwrap());
+            assert_eq!(older.precedence(&newer), Ordering::Less, "{older} {newer}");
+            assert_eq!(newer.precedence(&older), Ordering::Greater, "{newer} {older}");
+        }
+        let (short, long): (Version, Version) = ("v2.1".parse().unwrap(), "2.1.0".parse().unwrap());
+        assert_eq!(short.precedence(&long), Ordering::Equal);
+    }
+
+    #[test]
+    fn a_path_begins_where_it_says() {
+        let path: UpgradePath = ">=2.0.0, <2.1.0".parse().unwrap();
+        for (version, fits) in
+            [("2.0.0", true), ("v2.0.7", true), ("2.1.0", false), ("1.9.9", false), ("nightly", false)]
+        {
+            assert_eq!(path.begins_at(&version.parse().unwrap()), fits, "{version}");
+        }
+        assert!("newer than 2".parse::<UpgradePath>().is_err());
+    }
 }

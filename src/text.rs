@@ -1,4 +1,5 @@
-//! One macro, for types that are a checked text everywhere: on the command line, in TOML, in JSON.
+//! Texts that are checked: one macro for types that are a text everywhere (on the command line, in TOML,
+//! in JSON), and where in a text something is.
 
 /// Serialises types through `Display` and parses them through `FromStr`, with an error that says
 /// what was expected.
@@ -23,4 +24,12 @@ macro_rules! as_text {
             }
         }
     )+ };
+}
+
+/// The line and the column, from 1, of the character that begins at this byte.
+pub(crate) fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
+    let before = text.get(..byte).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
 }

@@ -323,7 +323,9 @@ fn odd_but_honest_images_travel_whole() {
         layout.add("registry.example.com/tools/tool:1.0.0", image);
         let export = format!("export release.toml -o {name}.tar --key release.key.pem {FROM_LAYOUT}");
         scratch.sealift(&export).ok();
-        scratch.sealift(&format!("import {name}.tar --to oci:{name} --trust trust")).ok();
+        scratch
+            .sealift(&format!("import {name}.tar --to oci:{name} --trust trust --state state-{name}"))
+            .ok();
         for entry in &Parts::read(&scratch.read(format!("{name}.tar"))).0[5..] {
             assert_eq!(
                 scratch.read(format!("{name}/{}", entry.path)),

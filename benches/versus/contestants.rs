@@ -10,7 +10,7 @@
 //! | `OUT` | an empty directory: what is there in the end is what would be carried over |
 //! | `IN` | what an export left in its `OUT` |
 //! | `TMPDIR`, `HOME` | empty directories, for what is needed in between |
-//! | `SEALIFT`, `RELEASE`, `KEY`, `TRUST` | sealift, and its files |
+//! | `SEALIFT`, `RELEASE`, `KEY`, `TRUST`, `SEALIFT_STATE` | sealift, and its files |
 //! | `LISTS`, `ACCEPT` | lists for curl and openssl, see `limit.rs`; what a registry is to be asked for |
 
 /// A way to go.

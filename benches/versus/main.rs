@@ -477,6 +477,7 @@ impl Course {
             ("RELEASE", shown(&self.place.join("release.toml"))),
             ("KEY", shown(&self.place.join("release.key.pem"))),
             ("TRUST", shown(&self.place.join("trust"))),
+            ("SEALIFT_STATE", shown(&self.place.join("state"))),
             ("LISTS", shown(&self.lists())),
             ("ACCEPT", media::ACCEPT.to_owned()),
             ("OUT", shown(&self.out())),

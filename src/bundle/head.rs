@@ -8,7 +8,7 @@ use crate::content::file::{self, ReadAt};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::Digest;
-use crate::trust::{KeyId, Signature};
+use crate::trust::{Claim, KeyId, Minisig};
 
 /// Reads entries one after the other.
 pub struct Head<'a> {
@@ -54,8 +54,8 @@ impl Head<'_> {
     }
 
     /// The signatures behind it.
-    pub fn signatures(&mut self) -> Result<Vec<(KeyId, Signature)>> {
-        let mut signatures: Vec<(KeyId, Signature)> = Vec::new();
+    pub fn signatures(&mut self) -> Result<Vec<Claim>> {
+        let mut signatures: Vec<Claim> = Vec::new();
         loop {
             let header = self.header()?;
             let path = tar::stated_path(&header).unwrap_or_default().to_owned();
@@ -72,7 +72,7 @@ impl Head<'_> {
             let hex = path.strip_prefix("bundle/signatures/").and_then(|name| name.strip_suffix(".sig"));
             let id =
                 hex.and_then(KeyId::from_hex).ok_or_else(|| unexpected("a signature or the statement"))?;
-            if signatures.last().is_some_and(|(last, _)| *last >= id) {
+            if signatures.last().is_some_and(|last| last.id >= id) {
                 return Err(unexpected("signatures sorted by key id, each once"));
             }
             if signatures.len() >= limits::SIGNATURES {
@@ -80,7 +80,7 @@ impl Head<'_> {
             }
             let bytes = self.entry(&header, &signature_path(&id), 64)?;
             let signature = bytes.try_into().map_err(|_| unexpected("64 bytes"))?;
-            signatures.push((id, signature));
+            signatures.push(Claim::new(id, signature));
         }
     }
 
@@ -123,8 +123,8 @@ fn guess(header: &tar::Header) -> (&'static str, &'static str) {
     }
 }
 
-/// Signatures in files beside a bundle.
-pub fn detached_signatures(path: &Path) -> Result<Vec<(KeyId, Signature)>> {
+/// Signatures in files beside a bundle: `<bundle>.<key-id>.sig` and `<bundle>.<key-id>.minisig`.
+pub fn detached_signatures(path: &Path) -> Result<Vec<Claim>> {
     let (Some(name), Some(directory)) = (path.file_name(), path.parent()) else { return Ok(Vec::new()) };
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let mut prefix = name.as_bytes().to_vec();
@@ -133,27 +133,34 @@ pub fn detached_signatures(path: &Path) -> Result<Vec<(KeyId, Signature)>> {
     // A directory that may not be listed has no detached signatures to offer; the embedded ones count.
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let middle =
-            name.as_bytes().strip_prefix(prefix.as_slice()).and_then(|rest| rest.strip_suffix(b".sig"));
-        let id = middle.and_then(|hex| std::str::from_utf8(hex).ok()).and_then(KeyId::from_hex);
+        let rest = name.as_bytes().strip_prefix(prefix.as_slice()).unwrap_or_default();
+        let id = rest.strip_suffix(b".sig").or_else(|| rest.strip_suffix(b".minisig"));
+        let id = id.and_then(|hex| std::str::from_utf8(hex).ok()).and_then(KeyId::from_hex);
         let Some(id) = id else { continue };
         if found.len() > limits::SIGNATURES {
             break; // one too many is enough to refuse them
         }
-        let place = entry.path();
-        let bytes = file::read_small(&place, "a detached signature", limits::KEY_FILE)?;
-        let count = bytes.len();
-        let signature = bytes.try_into().map_err(|_| {
-            Error::new(Kind::SignatureFormat, "a detached signature is not one")
-                .at(place.display())
-                .got(format_args!("{count} bytes"))
-                .expected("64 raw bytes")
-                .hint("openssl pkeyutl -sign -rawin writes them; base64 and PEM are not accepted")
-        })?;
-        found.push((id, signature));
+        found.push(read_signature(&entry.path(), id)?);
     }
     found.sort();
     Ok(found)
+}
+
+/// Reads a signature file: 64 raw bytes, or what minisign writes.
+pub fn read_signature(path: &Path, id: KeyId) -> Result<Claim> {
+    let bytes = file::read_small(path, "a detached signature", limits::KEY_FILE)?;
+    if Minisig::is_one(&bytes) {
+        return Ok(Minisig::parse(&bytes).map_err(|e| e.at(path.display()))?.claim(id));
+    }
+    let count = bytes.len();
+    let signature = bytes.try_into().map_err(|_| {
+        Error::new(Kind::SignatureFormat, "a detached signature is not one")
+            .at(path.display())
+            .got(format_args!("{count} bytes"))
+            .expected("64 raw bytes")
+            .hint("openssl pkeyutl -sign -rawin writes them; base64 and PEM are not accepted")
+    })?;
+    Ok(Claim::new(id, signature))
 }
 
 /// Fills `buffer` from `offset`.

@@ -29,6 +29,7 @@ mod tar;
 mod writer;
 
 pub use draft::{Draft, Sealing};
+pub use head::read_signature;
 pub use packed::Packed;
 pub use partial::check_target;
 pub use pipe::{Input, Piped};

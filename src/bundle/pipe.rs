@@ -105,6 +105,11 @@ impl Piped {
         self.bundle.statement()
     }
 
+    /// The digest of the signed sums.
+    pub fn identity(&self) -> Digest {
+        self.bundle.identity()
+    }
+
     /// Bytes of the whole bundle.
     pub fn length(&self) -> u64 {
         self.bundle.length()

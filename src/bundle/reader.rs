@@ -25,7 +25,7 @@ use crate::limits;
 use crate::oci::{Descriptor, Digest, Hasher, MediaType, Name};
 use crate::plan::{Plan, Selection, Target, Want, resolve};
 use crate::release::Moment;
-use crate::trust::{KeyId, Keyring, Signature, Signers};
+use crate::trust::{Claim, Keyring, Signers};
 
 /// A bundle file, opened once. `S` is what is known of it.
 pub struct Bundle<S> {
@@ -69,10 +69,28 @@ impl Medium {
 }
 
 /// Sums and signatures were read; neither was parsed or believed.
+#[derive(Clone)]
 pub struct Sealed {
     sums: Vec<u8>,
     embedded: usize,
-    signatures: Vec<(KeyId, Signature)>,
+    claims: Vec<Claim>,
+}
+
+impl Sealed {
+    /// The text that is signed.
+    pub fn sums(&self) -> &[u8] {
+        &self.sums
+    }
+
+    /// Those of the claims that stand in the bundle itself.
+    pub fn embedded(&self) -> &[Claim] {
+        self.claims.get(..self.embedded).unwrap_or_default()
+    }
+
+    /// Who is said to have signed it.
+    pub fn claims(&self) -> &[Claim] {
+        &self.claims
+    }
 }
 
 /// The signatures were checked, then sums and statement parsed. The contents were not read yet.
@@ -80,6 +98,7 @@ pub struct Trusted {
     pub(super) signers: Signers,
     pub(super) statement: Statement,
     pub(super) contents: Arc<Contents>,
+    identity: Digest,
 }
 
 /// Every byte was read and is what the signed sums say; the documents are complete and closed.
@@ -112,19 +131,30 @@ impl Bundle<Sealed> {
     pub(super) fn sealed(
         medium: Medium,
         place: String,
-        detached: impl FnOnce() -> Result<Vec<(KeyId, Signature)>>,
+        detached: impl FnOnce() -> Result<Vec<Claim>>,
     ) -> Result<Self> {
         let mut head = Head { file: &*medium.bytes, place: &place, length: medium.length, offset: 0 };
         let sums = head.sums()?;
-        let mut signatures = head.signatures()?;
-        let embedded = signatures.len();
-        signatures.extend(detached()?);
-        if signatures.len() > limits::SIGNATURES {
+        let mut claims = head.signatures()?;
+        let embedded = claims.len();
+        claims.extend(detached()?);
+        if claims.len() > limits::SIGNATURES {
             return Err(Error::new(Kind::LimitExceeded, "too many signatures")
                 .at(&place)
                 .expected(format_args!("at most {}", limits::SIGNATURES)));
         }
-        Ok(Bundle { medium, place, state: Sealed { sums, embedded, signatures } })
+        Ok(Bundle { medium, place, state: Sealed { sums, embedded, claims } })
+    }
+
+    /// What is signed, and by whom it claims to be.
+    pub fn seal(&self) -> &Sealed {
+        &self.state
+    }
+
+    /// With one more signature.
+    pub fn signed(mut self, claim: Claim) -> Self {
+        self.state.claims.push(claim);
+        self
     }
 
     /// Checks the signatures against the keyring; only then parses sums and statement, and
@@ -132,18 +162,22 @@ impl Bundle<Sealed> {
     pub fn trust(self, keyring: &Keyring, now: Moment) -> Result<Bundle<Trusted>> {
         let Bundle { medium, place, state } = self;
         let at = |e: Error| e.at(&place);
-        let signers = keyring.signers(&state.sums, &state.signatures).map_err(at)?;
+        let proven = keyring.prove(&state.sums, &state.claims, now).map_err(at)?;
         let listed = sums::parse(&state.sums).map_err(|e| e.inside(&place))?;
         let (statement, statement_size) = read_statement(&medium, &place, &state, &listed)?;
-        check_expiry(&statement, now).map_err(at)?;
+        // A signed time is in the past, whatever the clock says.
+        let now = now.max(statement.created);
+        let signers = keyring.authorise(&proven, &statement.name, statement.tier, now).map_err(at)?;
+        keyring.check_expiry(statement.expires, now).map_err(at)?;
         let parts = parts(&listed, &statement, statement_size).map_err(|e| e.inside(&place))?;
         let contents = Contents::new(state.sums.len() as u64, state.embedded, parts).map_err(at)?;
+        let identity = Digest::of(&state.sums);
         if let Some(length) = medium.length {
             check_length(length, contents.total).map_err(at)?;
         }
         check_frame(medium.frame, &contents).map_err(at)?;
         check_layout_and_index(&contents, &statement).map_err(|e| e.inside(&place))?;
-        let state = Trusted { signers, statement, contents: Arc::new(contents) };
+        let state = Trusted { signers, statement, contents: Arc::new(contents), identity };
         Ok(Bundle { medium, place, state })
     }
 }
@@ -200,16 +234,6 @@ fn parts(
         Ok((part, *digest, entry.size))
     });
     first.map(Ok).into_iter().chain(rest).collect()
-}
-
-fn check_expiry(statement: &Statement, now: Moment) -> Result<()> {
-    match statement.expires {
-        Some(expires) if expires <= now => Err(Error::new(Kind::Expired, "the bundle has expired")
-            .got(format_args!("now {now}"))
-            .expected(format_args!("before {expires}"))
-            .hint("get a newer bundle; if this machine's clock is wrong, set it")),
-        _ => Ok(()),
-    }
 }
 
 pub(super) fn check_length(length: u64, total: u64) -> Result<()> {
@@ -275,6 +299,11 @@ impl Bundle<Trusted> {
     /// What the signed statement says.
     pub fn statement(&self) -> &Statement {
         &self.state.statement
+    }
+
+    /// The digest of the signed sums, which stands for all of the bundle.
+    pub fn identity(&self) -> Digest {
+        self.state.identity
     }
 
     /// Bytes of the whole bundle.

@@ -11,7 +11,8 @@ use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::Digest;
 use crate::plan::Image;
-use crate::release::{Channel, Moment, PolicyRecord, Release, ReleaseName, Tier, Version};
+use crate::release::{Channel, Moment, PolicyRecord, Release, ReleaseName, Tier, UpgradePath, Version};
+use crate::trust::Root;
 
 /// Tells a bundle's statement, version 1, from any other signed JSON.
 const TYPE: &str = "application/vnd.sealift.bundle.v1+json";
@@ -44,8 +45,14 @@ pub struct Statement {
     pub sequence: Option<u64>,
     /// Whom the release is for.
     pub tier: Tier,
+    /// The trust store that follows the one it is checked with. Never used but by `trust update`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_root: Option<Root>,
     /// Always [`TYPE`].
     r#type: String,
+    /// The versions that it can be installed over; any where it says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrades_from: Option<UpgradePath>,
     /// The release's version.
     pub version: Version,
 }
@@ -109,7 +116,9 @@ impl Statement {
             producer: concat!("sealift ", env!("CARGO_PKG_VERSION")).to_owned(),
             sequence: release.sequence,
             tier: release.tier,
+            trust_root: release.trust_root.clone().map(Root::from),
             r#type: TYPE.to_owned(),
+            upgrades_from: release.upgrades_from.clone(),
             version: release.version.clone(),
         }
     }

@@ -68,6 +68,17 @@ pub enum Verb {
     Import(ImportArgs),
     /// Show what a bundle holds (after checking its signature)
     Inspect(InspectArgs),
+    /// Add a signature beside a bundle, by a key at hand or from another room
+    #[command(
+        after_help = "Examples:\n  sealift sign nexus-engine-2.1.0.tar --key quality.key.pem\n\nWith a key that does not leave its room:\n  sealift sign nexus-engine-2.1.0.tar --extract -o SHA256SUMS\n  openssl pkeyutl -sign -inkey quality.key.pem -rawin -in SHA256SUMS -out SHA256SUMS.sig\n  sealift sign nexus-engine-2.1.0.tar --attach SHA256SUMS.sig --by quality.pub.pem"
+    )]
+    Sign(SignArgs),
+    /// Look at the trust store, or take over the next one from a bundle
+    Trust {
+        /// What to do with the trust store.
+        #[command(subcommand)]
+        verb: TrustVerb,
+    },
     /// Make and look at signing keys
     Key {
         /// What to do with keys.
@@ -168,12 +179,20 @@ pub struct ExportArgs {
     pub registry: RegistryArgs,
 }
 
-/// Where the trust store is.
+/// What bundles are judged by.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Trust options")]
 pub struct TrustArgs {
     /// The trust store: a directory with the public keys (PEM) of those whose bundles are accepted.
     #[arg(long, value_name = "DIR", env = "SEALIFT_TRUST", default_value = "/etc/sealift/trust", value_hint = ValueHint::DirPath)]
     pub trust: PathBuf,
+    /// Where this site remembers what it has imported, so that old bundles do not pass for new
+    /// [default: /var/lib/sealift for root, else sealift in the user's state directory].
+    #[arg(long, value_name = "DIR", env = "SEALIFT_STATE", value_hint = ValueHint::DirPath)]
+    pub state: Option<PathBuf>,
+    /// Take the bundle although it has expired; the trust store must allow that.
+    #[arg(long)]
+    pub allow_expired: bool,
 }
 
 /// Arguments of `verify`.
@@ -185,6 +204,9 @@ pub struct VerifyArgs {
     /// Check signature, statement, sums and length only: reads kilobytes, says nothing of the contents.
     #[arg(long)]
     pub head: bool,
+    /// Do not mind that a newer release was imported here already.
+    #[arg(long)]
+    pub allow_downgrade: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -223,6 +245,15 @@ pub struct ImportArgs {
     /// Move tags that lead to other images already.
     #[arg(long)]
     pub overwrite_tags: bool,
+    /// Import although a newer release was imported here already.
+    #[arg(long)]
+    pub allow_downgrade: bool,
+    /// Refuse a release of which nothing is remembered: a state that was deleted is no fresh start.
+    #[arg(long, conflicts_with = "reset_state")]
+    pub require_state: bool,
+    /// Forget what is remembered of this release and begin anew with this bundle.
+    #[arg(long)]
+    pub reset_state: bool,
     /// Verify, ask the destination what it has, and print what would be sent.
     #[arg(long)]
     pub dry_run: bool,
@@ -238,6 +269,71 @@ pub struct ImportArgs {
     /// Registries.
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// Arguments of `sign`.
+#[derive(Args)]
+#[command(group = clap::ArgGroup::new("how").required(true).args(["key", "extract", "attach"]))]
+pub struct SignArgs {
+    /// The bundle, plain or .zst. The signature is written beside it, as BUNDLE.<key-id>.sig.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub bundle: PathBuf,
+    /// Verify the bundle, then sign it with this private key.
+    #[arg(long, value_name = "KEY", value_hint = ValueHint::FilePath)]
+    pub key: Option<PathBuf>,
+    /// Read the passphrase from the first line of this file instead of the terminal.
+    #[arg(long, value_name = "FILE", requires = "key", value_hint = ValueHint::FilePath)]
+    pub passphrase_file: Option<PathBuf>,
+    /// Write minisign's form, BUNDLE.<key-id>.minisig.
+    #[arg(long, requires = "key")]
+    pub minisig: bool,
+    /// Write the text that is to be signed, for signing it elsewhere. Nothing is checked.
+    #[arg(long)]
+    pub extract: bool,
+    /// Where to: a file, or - for standard output [default: BUNDLE.SHA256SUMS].
+    #[arg(short, long, value_name = "FILE", requires = "extract", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Verify the bundle, then take over this signature (64 raw bytes, or minisign's legacy form).
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub attach: Option<PathBuf>,
+    /// The public key that made it; else one of the trust store's.
+    #[arg(long, value_name = "KEY", requires = "attach", value_hint = ValueHint::FilePath)]
+    pub by: Option<PathBuf>,
+    /// The trust store in which the signature's key is looked for.
+    #[arg(long, value_name = "DIR", env = "SEALIFT_TRUST", default_value = "/etc/sealift/trust", value_hint = ValueHint::DirPath)]
+    pub trust: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Verbs about the trust store.
+#[derive(Subcommand)]
+pub enum TrustVerb {
+    /// Show whom the store trusts, and what for
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// The trust store: a directory of public keys and an optional trust.toml.
+        #[arg(long, value_name = "DIR", env = "SEALIFT_TRUST", default_value = "/etc/sealift/trust", value_hint = ValueHint::DirPath)]
+        trust: PathBuf,
+    },
+    /// Replace the store by the next one, which the bundle brings and keys of both have signed
+    Update {
+        /// The bundle.
+        #[arg(value_hint = ValueHint::FilePath)]
+        bundle: PathBuf,
+        /// Only say what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Whom to trust.
+        #[command(flatten)]
+        trust: TrustArgs,
+    },
 }
 
 /// Verbs about keys.
@@ -262,9 +358,12 @@ pub enum KeyVerb {
     },
     /// Show a key's id and its public half
     Show {
-        /// A public or private key file (PEM).
+        /// A public or private key file (PEM), or a public key of minisign's.
         #[arg(value_hint = ValueHint::FilePath)]
         key: PathBuf,
+        /// Print the public key as minisign takes it.
+        #[arg(long, conflicts_with = "json")]
+        minisign: bool,
         /// Read the passphrase from the first line of this file instead of the terminal.
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         passphrase_file: Option<PathBuf>,

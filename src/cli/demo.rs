@@ -25,19 +25,19 @@ const TRIP: [(&str, &str); 7] = [
     ),
     (
         "Behind the air gap: the public key came another way and lies in the trust store. Check the bundle.",
-        "sealift verify sealift-demo/demo-engine-2.1.0.tar --trust sealift-demo/trust",
+        "sealift verify sealift-demo/demo-engine-2.1.0.tar --trust sealift-demo/trust --state sealift-demo/state",
     ),
     (
-        "Load it. With a registry this would be --to docker://registry.edge.local:5000.",
-        "sealift import sealift-demo/demo-engine-2.1.0.tar --to oci:sealift-demo/offline --trust sealift-demo/trust",
+        "Load it, and remember that (by itself in /var/lib/sealift). With a registry: --to docker://registry.edge.local:5000.",
+        "sealift import sealift-demo/demo-engine-2.1.0.tar --to oci:sealift-demo/offline --trust sealift-demo/trust --state sealift-demo/state",
     ),
     (
         "Load it again: nothing is sent twice.",
-        "sealift import sealift-demo/demo-engine-2.1.0.tar --to oci:sealift-demo/offline --trust sealift-demo/trust",
+        "sealift import sealift-demo/demo-engine-2.1.0.tar --to oci:sealift-demo/offline --trust sealift-demo/trust --state sealift-demo/state",
     ),
     (
         "Look into the bundle.",
-        "sealift inspect sealift-demo/demo-engine-2.1.0.tar --trust sealift-demo/trust",
+        "sealift inspect sealift-demo/demo-engine-2.1.0.tar --trust sealift-demo/trust --state sealift-demo/state",
     ),
 ];
 

@@ -23,20 +23,22 @@ use zeroize::Zeroizing;
 use crate::bundle::{Input, Through};
 use crate::content::{Rate, Watch};
 use crate::error::{Error, Exit, Kind, Result};
+use crate::history::{History, Leave};
 use crate::limits;
 use crate::manifest::Narrow;
 use crate::policy;
 use crate::registry;
 use crate::release::Moment;
-use crate::trust::{Passphrase, SigningKey};
+use crate::trust::{Keyring, Passphrase, SigningKey, minisign_key};
 use crate::verbs::export::Export;
 use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
-use crate::verbs::{key, verify};
+use crate::verbs::site::{Site, sighting};
+use crate::verbs::{key, sign, trust, verify};
 
 use args::{
-    Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode, RegistryArgs, Verb,
-    VerifyArgs,
+    Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode, RegistryArgs, SignArgs,
+    TrustArgs, TrustVerb, Verb, VerifyArgs,
 };
 
 /// Runs one command line, `arguments` including the program's name.
@@ -63,7 +65,9 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Export(args) => export_verb(args, progress),
         Verb::Verify(args) => verify_verb(args, progress),
         Verb::Import(args) => import_verb(args, progress),
-        Verb::Inspect(args) => inspect_verb(args),
+        Verb::Inspect(args) => inspect_verb(args, progress),
+        Verb::Sign(args) => sign_verb(args, progress),
+        Verb::Trust { verb } => trust_verb(verb, progress),
         Verb::Key { verb } => key_verb(verb),
         Verb::Demo => demo::trip(run_printed),
         Verb::Completions { shell } => completions(shell),
@@ -150,11 +154,12 @@ fn export_keys(args: &ExportArgs) -> Result<Vec<SigningKey>> {
 }
 
 fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {
-    let trust = args.trust.trust;
+    let site = site(args.trust, Leave { downgrade: args.allow_downgrade, ..Leave::default() });
+    let watch = progress::watcher(progress);
     if is_pipe(&args.bundle) {
-        let watch = progress::watcher(progress);
         return on_runtime(async move {
-            let piped = verify::received(input()?, PIPE_IN, &trust).await?;
+            let piped = verify::received(input()?, PIPE_IN, &site, &watch).await?;
+            site.check(&sighting(piped.statement(), piped.signers(), piped.identity()))?;
             if !args.head {
                 verify::whole_pipe(&piped, watch.clone()).await?;
             }
@@ -164,13 +169,14 @@ fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {
         });
     }
     if args.head {
-        let bundle = verify::head(&args.bundle, &trust)?;
+        let bundle = verify::head(&args.bundle, &site, &*watch)?;
+        verify::admissible(&bundle, &site)?;
         let signers = signer_records(bundle.signers());
         return report::verified(&args.bundle, bundle.statement(), signers, bundle.length(), true, args.json);
     }
-    let watch = progress::watcher(progress);
     on_runtime(async move {
-        let opened = verify::opened(&args.bundle, &trust).await?;
+        let opened = verify::opened(&args.bundle, &site, &watch).await?;
+        verify::admissible(&opened, &site)?;
         let bundle = verify::whole(opened, watch.clone()).await?;
         drop(watch);
         let signers = signer_records(bundle.signers());
@@ -178,22 +184,29 @@ fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {
     })
 }
 
-fn inspect_verb(args: InspectArgs) -> Result<()> {
+fn inspect_verb(args: InspectArgs, progress: ProgressMode) -> Result<()> {
+    let site = site(args.trust, Leave::default());
+    let watch = progress::watcher(progress);
     if is_pipe(&args.bundle) {
         return on_runtime(async move {
-            let piped = verify::received(input()?, PIPE_IN, &args.trust.trust).await?;
+            let piped = verify::received(input()?, PIPE_IN, &site, &watch).await?;
             let inspection = inspect(piped.statement(), piped.signers(), piped.length());
-            report::inspected(&inspection, &args.bundle, &args.trust.trust, args.json)
+            report::inspected(&inspection, &args.bundle, &site.trust, args.json)
         });
     }
-    let bundle = verify::head(&args.bundle, &args.trust.trust)?;
+    let bundle = verify::head(&args.bundle, &site, &*watch)?;
     let inspection = inspect(bundle.statement(), bundle.signers(), bundle.length());
-    report::inspected(&inspection, &args.bundle, &args.trust.trust, args.json)
+    report::inspected(&inspection, &args.bundle, &site.trust, args.json)
 }
 
 fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
+    let leave = Leave {
+        downgrade: args.allow_downgrade,
+        memory_required: args.require_state,
+        forget: args.reset_state,
+    };
     let order = Import {
-        trust: args.trust.trust,
+        site: site(args.trust, leave),
         destination: args.to.parse()?,
         renamings: meant(&args.map)?,
         narrow: narrow(args.narrow),
@@ -255,14 +268,64 @@ fn key_verb(verb: KeyVerb) -> Result<()> {
             };
             report::new_key(&key::new(&name, &dir, passphrase.as_ref())?, json)
         }
-        KeyVerb::Show { key: path, passphrase_file, json } => {
+        KeyVerb::Show { key: path, minisign, passphrase_file, json } => {
             let passphrases = Passphrases::new(passphrase_file);
             let (public, what) = key::show(&path, || passphrases.of(&path))?;
+            if minisign {
+                return report::out(&minisign_key(&public));
+            }
             let (id, pem) = (public.id().to_string(), public.to_pem()?);
             match json {
                 true => report::json_out(&serde_json::json!({ "kind": what, "keyId": id, "publicKey": pem })),
                 false => report::out(&format!("{what}, Ed25519\nkey id {id}\n{pem}")),
             }
+        }
+    }
+}
+
+fn sign_verb(args: SignArgs, progress: ProgressMode) -> Result<()> {
+    if args.extract {
+        let sums = sign::extract(&args.bundle)?;
+        let output = args.output.unwrap_or_else(|| {
+            let mut name = args.bundle.clone().into_os_string();
+            name.push(".SHA256SUMS");
+            PathBuf::from(name)
+        });
+        return match is_pipe(&output) {
+            true => report::out(&String::from_utf8_lossy(&sums)),
+            false => sign::write_new(&output, &sums),
+        };
+    }
+    let watch = progress::watcher(progress);
+    if let Some(signature) = args.attach {
+        let ring = match &args.by {
+            Some(path) => Keyring::of(key::show(path, || Passphrases::new(None).of(path))?.0, "--by"),
+            None => Keyring::load(&args.trust)?,
+        };
+        return on_runtime(async move {
+            let signed = sign::attach(&args.bundle, &signature, &ring, watch.clone()).await?;
+            drop(watch);
+            report::signed(&signed, args.json)
+        });
+    }
+    let path = args.key.unwrap_or_default();
+    let key = Passphrases::new(args.passphrase_file).open(&path)?;
+    on_runtime(async move {
+        let signed = sign::sign(&args.bundle, &key, args.minisig, watch.clone()).await?;
+        drop(watch);
+        report::signed(&signed, args.json)
+    })
+}
+
+fn trust_verb(verb: TrustVerb, progress: ProgressMode) -> Result<()> {
+    match verb {
+        TrustVerb::Show { json, trust } => report::store(&Keyring::load(&trust)?, &trust, json),
+        TrustVerb::Update { bundle, dry_run, json, trust } => {
+            let site = site(trust, Leave::default());
+            let watch = progress::watcher(progress);
+            let update = trust::update(&bundle, &site, dry_run, &*watch)?;
+            drop(watch);
+            report::updated(&update, &site.trust, dry_run, json)
         }
     }
 }
@@ -288,6 +351,27 @@ fn man(directory: Option<&Path>) -> Result<()> {
 /// What was typed, understood. Not left to the argument parser, which would drop the hints.
 fn meant<T: FromStr<Err = Error>>(typed: &[String]) -> Result<Vec<T>> {
     typed.iter().map(|text| text.parse()).collect()
+}
+
+/// What bundles are judged by here.
+fn site(args: TrustArgs, leave: Leave) -> Site {
+    let history = History::at(args.state.unwrap_or_else(state_directory));
+    Site { trust: args.trust, history, allow_expired: args.allow_expired, leave }
+}
+
+/// Where a site's memory lies unless it is said: a place that lasts (Filesystem Hierarchy Standard
+/// §5.8, XDG Base Directory Specification).
+fn state_directory() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let system = || PathBuf::from("/var/lib/sealift");
+    if rustix::process::geteuid().is_root() {
+        return system();
+    }
+    let home = || variable("HOME").map(|home| home.join(".local/state"));
+    variable("XDG_STATE_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(home)
+        .map_or_else(system, |path| path.join("sealift"))
 }
 
 fn narrow(args: NarrowArgs) -> Narrow {

@@ -13,10 +13,13 @@ use crate::bundle::Statement;
 use crate::error::{Error, Kind, Result, printable};
 use crate::plan::{Image, Omitted, Plan, Share};
 use crate::policy::Verdict;
+use crate::trust::{Keyring, Listed, Quorum};
 use crate::verbs::export::{Exported, Prepared};
 use crate::verbs::import::Receipt;
 use crate::verbs::inspect::{Inspection, SignerRecord};
 use crate::verbs::key::NewKey;
+use crate::verbs::sign::Signed;
+use crate::verbs::trust::Update;
 
 /// Writes to standard output. A reader that went away (`| head`) has seen enough: no failure.
 pub fn out(text: &str) -> Result<()> {
@@ -399,4 +402,100 @@ pub fn new_key(key: &NewKey, as_json: bool) -> Result<()> {
         shown(&key.public),
         key.id
     ))
+}
+
+/// What `sign` prints.
+pub fn signed(signed: &Signed, as_json: bool) -> Result<()> {
+    if as_json {
+        return json_out(&json!({
+            "release": signed.release,
+            "keyId": signed.id.to_string(),
+            "signature": signed.path.as_ref().map(|path| path.to_string_lossy()),
+        }));
+    }
+    let place =
+        signed.path.as_ref().map_or("the bundle holds this signature already".to_owned(), |path| shown(path));
+    out(&format!("{}: verified, and signed with key {}\n{place}\n", signed.release, signed.id))
+}
+
+/// What `trust show` prints.
+pub fn store(ring: &Keyring, path: &Path, as_json: bool) -> Result<()> {
+    let rules = ring.rules();
+    if as_json {
+        let key = |key: Listed<'_>| json!({ "keyId": key.id.to_string(), "names": key.names, "notAfter": key.not_after, "revoked": key.revoked });
+        let quorum = |quorum: &Quorum| json!({ "threshold": quorum.threshold, "keys": quorum.keys });
+        return json_out(&json!({
+            "version": rules.version, "epoch": rules.epoch, "allowExpired": rules.allow_expired,
+            "keys": ring.keys().map(key).collect::<Vec<_>>(),
+            "general": rules.general.as_ref().map(quorum),
+            "rules": rules.special.iter().map(|rule| json!({ "for": rule.to_string(), "quorum": quorum(&rule.quorum) })).collect::<Vec<_>>(),
+            "root": rules.root.as_ref().map(quorum),
+            "revoked": rules.revoked.iter().map(|(id, reason)| json!({ "keyId": id.to_string(), "reason": reason })).collect::<Vec<_>>(),
+        }));
+    }
+    let mut text = format!("{}: version {}, epoch {}\n\n", shown(path), rules.version, rules.epoch);
+    let mut rows = vec![["KEY", "KEY ID", "COUNTS"].map(str::to_owned).to_vec()];
+    for key in ring.keys() {
+        let counts = match (key.revoked, key.not_after) {
+            (Some(reason), _) => format!("no longer: {}", printable(reason)),
+            (None, Some(end)) => format!("until {end}"),
+            (None, None) => "yes".to_owned(),
+        };
+        rows.push(vec![printable(&key.names.join(", ")).into_owned(), key.id.to_string(), counts]);
+    }
+    text += &table(&rows);
+    text.push('\n');
+    for rule in &rules.special {
+        text += &format!("{rule}: {}\n", quorum_words(&rule.quorum));
+    }
+    if let Some(general) = &rules.general {
+        text += &format!("every bundle: {}\n", quorum_words(general));
+    }
+    text += &match &rules.root {
+        Some(root) => format!("the store itself: {}\n", quorum_words(root)),
+        None if rules.general.is_some() => "the store itself: as every bundle\n".to_owned(),
+        None => "the store itself: changed by hand only\n".to_owned(),
+    };
+    if rules.allow_expired {
+        text += "expired bundles: with --allow-expired\n";
+    }
+    out(&text)
+}
+
+fn quorum_words(quorum: &Quorum) -> String {
+    let of = match quorum.keys.is_empty() {
+        true => "any of the keys".to_owned(),
+        false => quorum.keys.join(", "),
+    };
+    format!("{} of {}", quorum.threshold, printable(&of))
+}
+
+/// What `trust update` prints.
+pub fn updated(update: &Update, path: &Path, dry_run: bool, as_json: bool) -> Result<()> {
+    if as_json {
+        return json_out(&json!({
+            "dryRun": dry_run, "from": update.from, "to": update.to, "changes": update.changes,
+            "kept": update.kept.as_ref().map(|path| path.to_string_lossy()),
+        }));
+    }
+    if update.from == update.to {
+        return out(&format!("{}: has version {} already\n", shown(path), update.to));
+    }
+    let mut text: String = update.changes.iter().map(|line| format!("  {}\n", printable(line))).collect();
+    text += &match (&update.kept, dry_run) {
+        (Some(kept), _) => format!(
+            "{}: version {} took the place of version {}, which is kept as {}\n",
+            shown(path),
+            update.to,
+            update.from,
+            shown(kept)
+        ),
+        _ => format!(
+            "{}: dry run: version {} would take the place of version {}\n",
+            shown(path),
+            update.to,
+            update.from
+        ),
+    };
+    out(&text)
 }

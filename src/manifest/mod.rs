@@ -14,7 +14,9 @@ use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Digest, Name, Platform, Registry, Repository, Tag};
 use crate::plan::{Only, Selection, Target, Want};
-use crate::release::{Channel, Moment, ReleaseName, Tier, Version};
+use crate::release::{Channel, Moment, ReleaseName, Tier, UpgradePath, Version};
+use crate::text::line_and_column;
+use crate::trust::Root;
 
 /// What the file says, checked.
 #[derive(Clone, Debug)]
@@ -31,6 +33,10 @@ pub struct Manifest {
     pub sequence: Option<u64>,
     /// When it ends to be valid.
     pub expires: Option<Moment>,
+    /// The versions that it can be installed over.
+    pub upgrades_from: Option<UpgradePath>,
+    /// The trust store that follows the one it is checked with.
+    pub trust_root: Option<Root>,
     /// One per image and variant: images in the order of the file, variants sorted by name.
     pub images: Vec<Variant>,
 }
@@ -71,6 +77,8 @@ struct RawManifest {
     optional_platforms: Vec<Platform>,
     sequence: Option<u64>,
     expires: Option<Moment>,
+    upgrades_from: Option<UpgradePath>,
+    trust_root: Option<PathBuf>,
     #[serde(default)]
     image: Vec<Spanned<RawImage>>,
 }
@@ -125,7 +133,10 @@ impl Manifest {
         for image in &raw.image {
             page.image(&raw, image, directory, &mut gathered)?;
         }
+        let trust_root = raw.trust_root.map(|path| next_root(&directory.join(path))).transpose()?;
         Ok(Manifest {
+            upgrades_from: raw.upgrades_from,
+            trust_root,
             name: raw.name,
             version: raw.version,
             tier: raw.tier,
@@ -174,6 +185,17 @@ impl Narrow {
     }
 }
 
+/// The trust store that a release carries. Whoever makes one by mistake learns it here and not at the sites.
+fn next_root(directory: &Path) -> Result<Root> {
+    let root = Root::load(directory)?;
+    match root.keyring(&directory.display().to_string())?.version() {
+        0 => Err(Error::new(Kind::TrustStore, "a trust store that travels needs a version")
+            .at(directory.display())
+            .expected("version = N in its trust.toml, one more than at the sites")),
+        _ => Ok(root),
+    }
+}
+
 fn known<'a>(flag: &str, asked: &[String], there: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut there: Vec<_> = there.collect();
     there.sort_unstable();
@@ -203,11 +225,8 @@ struct Page<'a> {
 impl Page<'_> {
     fn wrong(&self, span: Option<Range<usize>>, what: impl Into<String>) -> Error {
         let error = Error::new(Kind::ManifestInvalid, what);
-        let Some(before) = span.and_then(|span| self.text.get(..span.start)) else {
-            return error.at(self.place);
-        };
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let Some(span) = span else { return error.at(self.place) };
+        let (line, column) = line_and_column(self.text, span.start);
         error.at(format_args!("{}:{line}:{column}", self.place))
     }
 

@@ -39,6 +39,11 @@ impl KeyId {
     pub fn short(&self) -> String {
         self.to_string().chars().take(16).collect()
     }
+
+    /// The 32 bytes.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0.bytes()
+    }
 }
 
 impl fmt::Display for KeyId {
@@ -67,6 +72,25 @@ impl PublicKey {
         expect_label(text, &["PUBLIC KEY"])?;
         let key = VerifyingKey::from_public_key_pem(text.trim())
             .map_err(|e| key_format("not an Ed25519 public key").got(e))?;
+        PublicKey::strong(key)
+    }
+
+    /// Takes the 32 bytes of RFC 8032.
+    ///
+    /// # Errors
+    /// `KeyFormat` where they are no point of the curve; `KeyWeak`.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self> {
+        let key =
+            VerifyingKey::from_bytes(bytes).map_err(|e| key_format("not an Ed25519 public key").got(e))?;
+        PublicKey::strong(key)
+    }
+
+    /// The 32 bytes of RFC 8032.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
+    fn strong(key: VerifyingKey) -> Result<Self> {
         if key.is_weak() {
             return Err(Error::new(Kind::KeyWeak, "a public key of small order, which anybody can sign for")
                 .hint("no honest tool makes such a key: find out where it comes from"));

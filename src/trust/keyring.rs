@@ -1,20 +1,58 @@
-//! The trust store: a directory of public keys, one PEM file each. Whoever puts a file there says
-//! "I trust bundles that this key signed". An empty store trusts nothing.
+//! The keyring: the public keys somebody chose to trust, and the rules about them. The only place
+//! that says "trusted". An empty one trusts nothing.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use walkdir::WalkDir;
-
-use super::{KeyId, PublicKey, Signature};
-use crate::content::file;
+use super::root::store;
+use super::rules::{Quorum, RULES, Rules, wrong};
+use super::{KeyId, PublicKey, Root, Signature};
 use crate::error::{Error, Kind, Result};
-use crate::limits;
+use crate::release::{Moment, ReleaseName, Tier};
 
-/// The keys that are trusted.
+/// The keys that are trusted, and what for.
+#[derive(Clone)]
 pub struct Keyring {
     place: String,
-    keys: Vec<(PublicKey, String)>,
+    keys: Vec<Key>,
+    rules: Rules,
+    /// Whether expired bundles were asked for.
+    expired_wanted: bool,
+}
+
+/// A key of the store.
+#[derive(Clone)]
+struct Key {
+    public: PublicKey,
+    id: KeyId,
+    /// The names of its files, without the ending; the same key may lie there twice.
+    names: Vec<String>,
+    not_after: Option<Moment>,
+    /// Why it counts no longer.
+    revoked: Option<String>,
+}
+
+/// Somebody's claim that a key signed a text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    /// The key it names: a hint.
+    pub id: KeyId,
+    /// The signature over the text.
+    pub signature: Signature,
+    /// A second text that the same key must have signed: the trusted comment of minisign.
+    pub also: Option<(Vec<u8>, Signature)>,
+}
+
+impl Claim {
+    /// A bare signature.
+    pub fn new(id: KeyId, signature: Signature) -> Self {
+        Claim { id, signature, also: None }
+    }
+
+    /// Whether it is true of this key.
+    pub fn holds(&self, key: &PublicKey, text: &[u8]) -> bool {
+        key.verifies(text, &self.signature)
+            && self.also.as_ref().is_none_or(|(text, signature)| key.verifies(text, signature))
+    }
 }
 
 /// A trusted key that signed.
@@ -26,145 +64,376 @@ pub struct Signer {
     pub name: String,
 }
 
-/// The distinct trusted keys that signed one text; at least one.
+/// Distinct keys of the store that signed one text, as many as the least that any bundle needs.
+/// Enough to parse the text by; what it may be used for is for [`Keyring::authorise`] to say.
 #[derive(Clone, Debug)]
-pub struct Signers(Vec<Signer>);
+pub struct Proven(Vec<Signer>);
+
+/// The distinct trusted keys that signed one bundle and may sign it: as many as its rule asks for.
+#[derive(Clone, Debug)]
+pub struct Signers {
+    keys: Vec<Signer>,
+    epoch: u64,
+    version: u64,
+}
 
 impl Signers {
     /// One by one.
     pub fn iter(&self) -> impl Iterator<Item = &Signer> {
-        self.0.iter()
+        self.keys.iter()
+    }
+
+    /// The epoch of the trust store that says so.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The version of the trust store that says so.
+    pub fn store_version(&self) -> u64 {
+        self.version
     }
 }
 
+/// A key of the store, for people.
+pub struct Listed<'a> {
+    /// Its id.
+    pub id: KeyId,
+    /// The names of its files.
+    pub names: &'a [String],
+    /// When it ends to count.
+    pub not_after: Option<Moment>,
+    /// Why it counts no longer.
+    pub revoked: Option<&'a str>,
+}
+
 impl Keyring {
-    /// Reads every `*.pem` file in `directory`.
+    /// Reads the trust store in `directory`.
     ///
     /// # Errors
-    /// `TrustStore` where the directory is missing, empty, a link, writable by others, or holds a
-    /// file that is not a fit public key: nothing is skipped, because a key that somebody believes
-    /// to be in force must not silently not be.
+    /// `TrustStore` where the store is missing, holds no key that counts, can be changed by others,
+    /// or holds a file that is not a fit public key: nothing is skipped, because a key that
+    /// somebody believes to be in force must not silently not be.
     pub fn load(directory: &Path) -> Result<Self> {
-        let place = directory.display().to_string();
-        check_directory(directory, &place)?;
-        let mut keys: Vec<(PublicKey, String)> = Vec::new();
-        for entry in WalkDir::new(directory).min_depth(1).max_depth(1).sort_by_file_name() {
-            let entry = entry.map_err(|e| store("cannot read the trust store").at(&place).got(e))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name == "trust.toml" {
-                return Err(store("the trust store has rules that this version does not know")
-                    .at(entry.path().display())
-                    .hint("use a version of sealift that reads trust.toml"));
-            }
-            let Some(stem) = name.strip_suffix(".pem") else { continue };
-            let key = load_key(entry.path())?;
-            if keys.len() >= limits::TRUSTED_KEYS {
-                return Err(store("too many keys in the trust store").at(&place));
-            }
-            if !keys.iter().any(|(known, _)| *known == key) {
-                keys.push((key, stem.trim_end_matches(".pub").to_owned()));
+        Root::load(directory)?.keyring(&directory.display().to_string())
+    }
+
+    /// A ring of this one key.
+    pub fn of(public: PublicKey, name: &str) -> Self {
+        let key =
+            Key { id: public.id(), public, names: vec![name.to_owned()], not_after: None, revoked: None };
+        let rules = Rules { general: Some(Quorum::default()), ..Rules::default() };
+        Keyring { place: name.to_owned(), keys: vec![key], rules, expired_wanted: false }
+    }
+
+    /// The keys in these files under these rules.
+    pub(super) fn new(root: &Root, place: &str) -> Result<Self> {
+        let rules = match root.rules() {
+            Some(text) => Rules::parse(text)?,
+            None => Rules { general: Some(Quorum::default()), ..Rules::default() },
+        };
+        let mut keys: Vec<Key> = Vec::new();
+        for (file, text) in root.files().filter(|(file, _)| *file != RULES) {
+            let name = file.trim_end_matches(".pem").trim_end_matches(".pub").to_owned();
+            let public = public_key(file, text)?;
+            match keys.iter_mut().find(|known| known.public == public) {
+                Some(known) => known.names.push(name),
+                None => keys.push(Key {
+                    id: public.id(),
+                    revoked: rules.revoked.get(&public.id()).cloned(),
+                    public,
+                    names: vec![name],
+                    not_after: None,
+                }),
             }
         }
-        if keys.is_empty() {
-            return Err(store("the trust store holds no key, so nothing can be trusted").at(&place).hint(
+        for key in &mut keys {
+            // A key under two names ends to count when the first of its limits is reached.
+            key.not_after = key.names.iter().filter_map(|name| rules.not_after.get(name).copied()).min();
+        }
+        let ring = Keyring { place: place.to_owned(), keys, rules, expired_wanted: false };
+        ring.check()?;
+        Ok(ring)
+    }
+
+    /// Rules that speak of absent keys, or that nobody can ever keep, are mistakes.
+    fn check(&self) -> Result<()> {
+        if !self.keys.iter().any(|key| key.revoked.is_none()) {
+            let what = match self.keys.is_empty() {
+                true => "the trust store holds no key, so nothing can be trusted",
+                false => "all keys of the trust store are revoked, so nothing can be trusted",
+            };
+            return Err(store(what).hint(
                 "copy the release team's public key (….pub.pem) into it, after checking its key id with them",
             ));
         }
-        Ok(Keyring { place, keys })
+        let known = |name: &String| self.keys.iter().any(|key| key.names.contains(name));
+        let named = self.rules.quorums().flat_map(|quorum| &quorum.keys).chain(self.rules.not_after.keys());
+        if let Some(unknown) = named.into_iter().find(|name| !known(name)) {
+            let names = self.keys.iter().flat_map(|key| &key.names).cloned().collect::<Vec<_>>();
+            return Err(wrong("speaks of a key that the store does not hold")
+                .got(format_args!("{unknown:?}"))
+                .expected(format_args!("one of {} (the file's name without .pub.pem)", names.join(", "))));
+        }
+        for quorum in self.rules.quorums() {
+            let fit =
+                self.keys.iter().filter(|key| key.revoked.is_none() && quorum.asks_for(&key.names)).count();
+            if fit < quorum.threshold {
+                return Err(wrong("a threshold that can never be met")
+                    .got(format_args!("threshold {}", quorum.threshold))
+                    .expected(format_args!(
+                        "at most {fit}: so many distinct keys that are not revoked may sign"
+                    )));
+            }
+        }
+        Ok(())
     }
 
-    /// The keys that signed `text`.
+    /// Which key made this signature over `text`, and its name; `read` gives the signature's claim of a key.
+    pub fn author(
+        &self,
+        text: &[u8],
+        mut read: impl FnMut(KeyId) -> Result<Claim>,
+    ) -> Result<Option<(PublicKey, Claim)>> {
+        for key in &self.keys {
+            let claim = read(key.id)?;
+            if claim.holds(&key.public, text) {
+                return Ok(Some((key.public.clone(), claim)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The number of the store's state, 0 where it has none.
+    pub fn version(&self) -> u64 {
+        self.rules.version
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The keys, for people.
+    pub fn keys(&self) -> impl Iterator<Item = Listed<'_>> {
+        self.keys.iter().map(|key| Listed {
+            id: key.id,
+            names: &key.names,
+            not_after: key.not_after,
+            revoked: key.revoked.as_deref(),
+        })
+    }
+
+    /// Lets expired bundles pass, if the store allows that.
+    ///
+    /// # Errors
+    /// `Expired` where it does not.
+    pub fn with_expired(mut self, wanted: bool) -> Result<Self> {
+        if wanted && !self.rules.allow_expired {
+            return Err(Error::new(Kind::Expired, "the trust store does not allow expired bundles")
+                .at(&self.place)
+                .hint("whoever is responsible for it may write allow_expired = true into its trust.toml"));
+        }
+        self.expired_wanted = wanted;
+        Ok(self)
+    }
+
+    /// Whether a bundle is still good at this moment.
+    ///
+    /// # Errors
+    /// `Expired`.
+    pub fn check_expiry(&self, expires: Option<Moment>, now: Moment) -> Result<()> {
+        match expires {
+            Some(expires) if expires <= now && !self.expired_wanted => {
+                Err(Error::new(Kind::Expired, "the bundle has expired")
+                    .got(format_args!("now {now}"))
+                    .expected(format_args!("before {expires}"))
+                    .hint("get a newer bundle; if this machine's clock is wrong, set it"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The keys that signed `text`: nothing of it may be parsed before.
     ///
     /// # Errors
     /// `SignatureMissing` where there is no signature at all; `SignatureUntrusted` where none is by
-    /// a key of this ring, or where one is named after such a key but is not its.
-    pub fn signers(&self, text: &[u8], signatures: &[(KeyId, Signature)]) -> Result<Signers> {
-        if signatures.is_empty() {
+    /// a key of this ring, or where one is named after such a key but is not its; `KeyRevoked`,
+    /// `KeyExpired` or `ThresholdNotMet` where too few of them count.
+    pub fn prove(&self, text: &[u8], claims: &[Claim], now: Moment) -> Result<Proven> {
+        if claims.is_empty() {
             return Err(Error::new(Kind::SignatureMissing, "the bundle is not signed")
                 .expected("a signature by a key of the trust store")
-                .hint("have the release team sign it; a detached signature goes beside it as BUNDLE.<key-id>.sig"));
+                .hint("have the release team sign it (sealift sign); a detached signature goes beside it as BUNDLE.<key-id>.sig"));
         }
-        let mut signers = Vec::new();
-        for (key, name) in &self.keys {
-            let id = key.id();
-            let wrong = signatures.iter().find(|(named, s)| *named == id && !key.verifies(text, s));
-            if let Some((_, signature)) = wrong {
-                return Err(wrong_signature(key, name, text, signature));
+        let mut signed = Vec::new();
+        for key in &self.keys {
+            let mut has_signed = false;
+            for claim in claims {
+                match claim.holds(&key.public, text) {
+                    true => has_signed = true,
+                    false if claim.id == key.id => return Err(wrong_signature(key, text, &claim.signature)),
+                    false => {}
+                }
             }
-            if signatures.iter().any(|(_, s)| key.verifies(text, s)) {
-                signers.push(Signer { id, name: name.clone() });
+            if has_signed {
+                signed.push(key);
             }
         }
-        match signers.is_empty() {
-            true => Err(self.untrusted(signatures)),
-            false => Ok(Signers(signers)),
+        let counts = |key: &&&Key| key.revoked.is_none() && key.not_after.is_none_or(|end| now < end);
+        let proven: Vec<Signer> = signed.iter().filter(counts).map(|key| key.signer()).collect();
+        let least = self.rules.least();
+        match proven.len() >= least {
+            true => Ok(Proven(proven)),
+            false => Err(self.too_few(&signed, claims, now).unwrap_or_else(|| match proven.is_empty() {
+                true => self.untrusted(claims),
+                false => not_enough(&proven, least, self.names(|_| true)),
+            })),
         }
     }
 
-    fn untrusted(&self, signatures: &[(KeyId, Signature)]) -> Error {
-        let list = |ids: Vec<String>| ids.join(", ");
+    /// Those of the proven keys that may sign this release, if they are enough.
+    ///
+    /// # Errors
+    /// `KeyNotAuthorized` where no rule of the store is about the release, or none of the keys may
+    /// sign it; `ThresholdNotMet` where too few of them did; `KeyExpired`.
+    pub fn authorise(&self, proven: &Proven, name: &ReleaseName, tier: Tier, now: Moment) -> Result<Signers> {
+        let quorum = match self.rules.special.iter().find(|rule| rule.fits(name, tier)) {
+            Some(rule) => &rule.quorum,
+            None => self.rules.general.as_ref().ok_or_else(|| {
+                Error::new(Kind::KeyNotAuthorized, "no rule of the trust store is about this bundle")
+                    .at(format_args!("{}/{RULES}", self.place))
+                    .got(format_args!("{name}, tier {tier}"))
+                    .hint("whoever is responsible for the trust store decides who may sign such bundles: a [[rule]] says it")
+            })?,
+        };
+        self.quorum(quorum, proven, now, &format!("{name}, tier {tier}"))
+    }
+
+    /// Those of the proven keys that may change the store, if they are enough.
+    ///
+    /// # Errors
+    /// As those of [`Keyring::authorise`]; `KeyNotAuthorized` also where rules give keys different
+    /// rights and none says who may change the rules.
+    pub fn authorise_root(&self, proven: &Proven, now: Moment) -> Result<Signers> {
+        let quorum = self.rules.root.as_ref().or(self.rules.general.as_ref()).ok_or_else(|| {
+            Error::new(Kind::KeyNotAuthorized, "the trust store does not say who may change it")
+                .at(format_args!("{}/{RULES}", self.place))
+                .expected("a section [root] with keys and a threshold")
+                .hint("without it, a store with rules is changed by hand only")
+        })?;
+        self.quorum(quorum, proven, now, "the trust store itself")
+    }
+
+    fn quorum(&self, quorum: &Quorum, proven: &Proven, now: Moment, of_what: &str) -> Result<Signers> {
+        let key = |signer: &Signer| self.keys.iter().find(|key| key.id == signer.id);
+        let mut signers = Vec::new();
+        let mut ended = None;
+        for signer in &proven.0 {
+            let Some(key) = key(signer).filter(|key| quorum.asks_for(&key.names)) else { continue };
+            match key.not_after.filter(|end| *end <= now) {
+                Some(end) => ended = Some((key, end)),
+                None => signers.push(signer.clone()),
+            }
+        }
+        let names = || self.names(|key| key.revoked.is_none() && quorum.asks_for(&key.names));
+        match (signers.len(), ended) {
+            (enough, _) if enough >= quorum.threshold => {
+                Ok(Signers { keys: signers, epoch: self.rules.epoch, version: self.rules.version })
+            }
+            (_, Some((key, end))) => Err(expired(key, end, now)),
+            (0, None) => {
+                Err(Error::new(Kind::KeyNotAuthorized, format!("signed by keys that may not sign {of_what}"))
+                    .got(list(&proven.0))
+                    .expected(format_args!("{} of {}", quorum.threshold, names()))
+                    .hint("the rules are in the trust store's trust.toml (sealift trust show)"))
+            }
+            _ => Err(not_enough(&signers, quorum.threshold, names())),
+        }
+    }
+
+    /// Why keys that did sign do not count, where that is the reason.
+    fn too_few(&self, signed: &[&Key], claims: &[Claim], now: Moment) -> Option<Error> {
+        if let Some(key) = signed.iter().find(|key| key.revoked.is_some()) {
+            return Some(revoked(&key.shown(), key.revoked.as_deref().unwrap_or_default()));
+        }
+        let named = claims.iter().find_map(|claim| Some((claim.id, self.rules.revoked.get(&claim.id)?)));
+        if let Some((id, reason)) = named {
+            return Some(revoked(&id.to_string(), reason));
+        }
+        let end = |key: &&&Key| key.not_after.filter(|end| *end <= now);
+        signed.iter().find_map(|key| Some(expired(key, end(&key)?, now)))
+    }
+
+    fn names(&self, fits: impl Fn(&Key) -> bool) -> String {
+        let names = self.keys.iter().filter(|key| fits(key)).map(Key::shown);
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    fn untrusted(&self, claims: &[Claim]) -> Error {
+        let named: Vec<_> = claims.iter().map(|claim| claim.id.to_string()).collect();
         Error::new(Kind::SignatureUntrusted, "not signed by any key of the trust store")
-            .got(format_args!("signatures that name {}", list(signatures.iter().map(|(id, _)| id.to_string()).collect())))
-            .expected(format_args!(
-                "one of {} (in {})",
-                list(self.keys.iter().map(|(key, name)| format!("{} {name}", key.id())).collect()),
-                self.place
-            ))
+            .got(format_args!("signatures that name {}", named.join(", ")))
+            .expected(format_args!("one of {} (in {})", self.names(|_| true), self.place))
             .hint("ask the release team for the key id they sign with, over another channel; add its public key only if it matches")
     }
 }
 
-fn wrong_signature(key: &PublicKey, name: &str, text: &[u8], signature: &Signature) -> Error {
+impl Key {
+    fn signer(&self) -> Signer {
+        Signer { id: self.id, name: self.name().to_owned() }
+    }
+
+    fn name(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+
+    fn shown(&self) -> String {
+        format!("{} {}", self.id, self.name())
+    }
+}
+
+fn list(signers: &[Signer]) -> String {
+    signers.iter().map(|signer| signer.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn not_enough(signers: &[Signer], threshold: usize, names: String) -> Error {
+    let count = signers.len();
+    Error::new(Kind::ThresholdNotMet, "too few of the keys that must sign have signed")
+        .got(format_args!("{count} ({})", list(signers)))
+        .expected(format_args!("{threshold} of {names}"))
+        .hint("have the others sign it, too: sealift sign BUNDLE --key KEY; their signatures go beside the bundle")
+}
+
+fn revoked(key: &str, reason: &str) -> Error {
+    Error::new(Kind::KeyRevoked, "signed with a revoked key")
+        .got(key)
+        .expected("a key that still counts")
+        .hint(format_args!(
+            "the trust store says: {reason}; get a bundle that was signed with another key, or have this one signed again"
+        ))
+}
+
+fn expired(key: &Key, end: Moment, now: Moment) -> Error {
+    Error::new(Kind::KeyExpired, "signed with a key that counts no longer")
+        .at(key.shown())
+        .got(format_args!("now {now}"))
+        .expected(format_args!("before {end}, its not_after in {RULES}"))
+        .hint("have the bundle signed with a current key; if this machine's clock is wrong, set it")
+}
+
+fn wrong_signature(key: &Key, text: &[u8], signature: &Signature) -> Error {
     let error = Error::new(Kind::SignatureUntrusted, "a signature does not match the bundle")
-        .got(format_args!("a signature that names the trusted key {} ({name})", key.id()));
-    if key.verifies_prehashed(text, signature) {
+        .got(format_args!("a signature that names the trusted key {}", key.shown()));
+    if key.public.verifies_prehashed(text, signature) {
         return error.hint("this is an Ed25519ph signature (cosign makes them for its transparency log); sign again in pure Ed25519");
     }
     error.hint("the sums or the signature were changed after signing: get the bundle again from its origin")
 }
 
-fn store(what: &str) -> Error {
-    Error::new(Kind::TrustStore, what)
-}
-
-fn check_directory(directory: &Path, place: &str) -> Result<()> {
-    let facts = std::fs::symlink_metadata(directory).map_err(|e| {
-        store("there is no trust store")
-            .at(place)
-            .got(e)
-            .hint(format_args!(
-            "install -d -m 0755 {place}, and copy the release team's .pub.pem into it; or name another directory with --trust"
-        ))
-    })?;
-    if !facts.is_dir() {
-        return Err(store("the trust store is not a directory of its own")
-            .at(place)
-            .hint("--trust names a directory of public keys, not a file and not a link"));
-    }
-    refuse_writable(&facts, place)
-}
-
-fn refuse_writable(facts: &std::fs::Metadata, place: &str) -> Result<()> {
-    let mode = facts.permissions().mode() & 0o777;
-    if mode & 0o022 != 0 {
-        return Err(store("others can change what is trusted")
-            .at(place)
-            .got(format_args!("mode {mode:04o}"))
-            .expected("writable by its owner only")
-            .hint(format_args!("chmod go-w {place}")));
-    }
-    Ok(())
-}
-
-fn load_key(path: &Path) -> Result<PublicKey> {
-    let place = path.display().to_string();
-    // The path itself may be a link (a mounted secret is); what it leads to must not be writable.
-    let (bytes, facts) = file::read_with_facts(path, "a key of the trust store", limits::KEY_FILE)?;
-    refuse_writable(&facts, &place)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| store("not a PEM file").at(&place))?;
+fn public_key(file: &str, text: &str) -> Result<PublicKey> {
     PublicKey::from_pem(text).map_err(|e| match e.kind() {
-        Kind::KeyWeak => e.at(&place),
-        _ => store("a key of the trust store is not usable").at(&place).got(e.sentence()).hint(
+        Kind::KeyWeak => e.at(file),
+        _ => store("a key of the trust store is not usable").at(file).got(e.sentence()).hint(
             "a trust store holds public keys and nothing else that ends in .pem; private keys stay with those who sign",
         ),
     })

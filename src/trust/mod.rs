@@ -1,9 +1,17 @@
 //! Keys, signatures and the one place that says "trusted". Signatures are pure Ed25519 (RFC 8032)
 //! over the bytes of `bundle/SHA256SUMS`; a [`Keyring`] holds the public keys somebody chose to
-//! trust; [`Signers`] are the distinct keys that really signed, and can be made nowhere else.
+//! trust, and the rules about them. [`Proven`] are the distinct keys that really signed a text,
+//! [`Signers`] those of them that may sign what the text turned out to be; both can be made nowhere
+//! else. [`Minisig`] is another program's form of the same signatures.
 
 mod key;
 mod keyring;
+mod minisign;
+mod root;
+mod rules;
 
 pub use key::{KeyId, Passphrase, PublicKey, Signature, SigningKey};
-pub use keyring::{Keyring, Signer, Signers};
+pub use keyring::{Claim, Keyring, Listed, Proven, Signer, Signers};
+pub use minisign::{Minisig, minisign_key, read_minisign_key};
+pub use root::Root;
+pub use rules::{Quorum, RULES, Rule, Rules};

@@ -104,6 +104,8 @@ impl Export {
             channel: manifest.channel,
             created: self.created.or(plan.created.map(Moment::new)).unwrap_or_default(),
             expires: manifest.expires,
+            upgrades_from: manifest.upgrades_from,
+            trust_root: manifest.trust_root.map(Into::into),
         };
         Ok(Prepared { release, plan, variants: manifest.images, sources, jobs: self.jobs, rate: self.rate })
     }

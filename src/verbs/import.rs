@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::inspect::{SignerRecord, signer_records};
 use super::places::{self, Destination, Renaming};
+use super::site::{Site, sighting};
 use super::verify;
 use crate::bundle::{Input, Statement};
 use crate::content::{Rate, Watch};
 use crate::error::{Error, Kind, Result, Side};
+use crate::history::{Held, Sighting};
 use crate::layout::LayoutSink;
 use crate::manifest::Narrow;
 use crate::oci::Digest;
@@ -22,8 +24,8 @@ use crate::trust::Signers;
 
 /// What is to be imported.
 pub struct Import {
-    /// The trust store.
-    pub trust: PathBuf,
+    /// What bundles are judged by.
+    pub site: Site,
     /// Where to.
     pub destination: Destination,
     /// Renamings of repositories.
@@ -127,7 +129,8 @@ async fn from_file(
     client: &registry::Client,
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
-    let opened = verify::opened(path, &order.trust).await?;
+    let opened = verify::opened(path, &order.site, &watch).await?;
+    let held = order.admit(sighting(opened.statement(), opened.signers(), opened.identity()))?;
     let wants = order.wanted(opened.statement(), opened.wants()?)?;
     order.reach(client).await?;
     let plan = Arc::new(opened.plan(&wants).await?);
@@ -136,6 +139,7 @@ async fn from_file(
     if todo.is_done(&plan) && !order.dry_run {
         // Nothing of the bundle will be used: its layers need not be read.
         let done = Done { tags: todo.tags.len(), ..Done::default() };
+        held.map_or(Ok(()), remember)?;
         let receipt = receipt(order, &plan, &todo, done, opened.statement(), opened.signers());
         return Ok(Receipt { verified: "documents", ..receipt });
     }
@@ -149,6 +153,7 @@ async fn from_file(
             transfer(&carrier, &todo, "pushing").await.map_err(|e| explain(&plan, e))?
         }
     };
+    held.map_or(Ok(()), remember)?;
     Ok(receipt(order, &plan, &todo, done, bundle.statement(), bundle.signers()))
 }
 
@@ -160,7 +165,8 @@ async fn from_pipe(
     client: &registry::Client,
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
-    let piped = verify::received(input, name, &order.trust).await?;
+    let piped = verify::received(input, name, &order.site, &watch).await?;
+    let held = order.admit(sighting(piped.statement(), piped.signers(), piped.identity()))?;
     let wants = order.wanted(piped.statement(), piped.wants()?)?;
     order.reach(client).await?;
     piped.check_documents().await?;
@@ -184,10 +190,25 @@ async fn from_pipe(
             done
         }
     };
+    held.map_or(Ok(()), remember)?;
     Ok(receipt(order, &plan, &todo, done, piped.statement(), piped.signers()))
 }
 
+/// The last step: what was imported is imported, whatever becomes of remembering it; but it is said.
+fn remember(held: Held) -> Result<()> {
+    tokio::task::block_in_place(|| held.remember())
+        .map_err(|e| e.hint("everything was imported; run the same command again to remember it"))
+}
+
 impl Import {
+    /// Whether the bundle may follow what was imported before; holds its place until that is remembered.
+    fn admit(&self, sighting: Sighting) -> Result<Option<Held>> {
+        match self.dry_run {
+            true => self.site.check(&sighting).map(|()| None),
+            false => self.site.hold(sighting).map(Some),
+        }
+    }
+
     /// The wants, narrowed. What is wrong with the order is said before gigabytes are read.
     fn wanted(&self, statement: &Statement, wants: Vec<Want>) -> Result<Vec<Want>> {
         places::check_renamings(&self.renamings, statement.images.iter().map(|image| &image.source))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::content::file;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::trust::{KeyId, Passphrase, PublicKey, SigningKey};
+use crate::trust::{KeyId, Minisig, Passphrase, PublicKey, SigningKey, read_minisign_key};
 use zeroize::Zeroizing;
 
 /// A key pair that was written.
@@ -92,6 +92,10 @@ pub fn show(
     passphrase: impl FnOnce() -> Result<Passphrase>,
 ) -> Result<(PublicKey, &'static str)> {
     let (text, _) = read(path)?;
+    if Minisig::is_one(text.as_bytes()) {
+        let key = read_minisign_key(&text).map_err(|e| e.at(path.display()))?;
+        return Ok((key, "public key of minisign's"));
+    }
     if !text.contains("-----BEGIN ") {
         return Err(Error::new(Kind::KeyFormat, "not a PEM file")
             .at(path.display())

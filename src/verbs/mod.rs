@@ -7,4 +7,7 @@ pub mod import;
 pub mod inspect;
 pub mod key;
 pub mod places;
+pub mod sign;
+pub mod site;
+pub mod trust;
 pub mod verify;

@@ -3,23 +3,29 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::site::{self, Site};
 use crate::bundle::{Bundle, Input, Piped, Trusted, Verified};
 use crate::content::{Procession, Stage, Watch, file};
 use crate::error::Result;
-use crate::release::Moment;
-use crate::trust::Keyring;
 
 /// Checks signatures, statement and sums: reads the first kilobytes only.
-pub fn head(bundle: &Path, trust: &Path) -> Result<Bundle<Trusted>> {
-    // The store first: with no key there is nothing to open the bundle for.
-    let keyring = Keyring::load(trust)?;
-    Bundle::open(bundle)?.trust(&keyring, Moment::now())
+pub fn head(bundle: &Path, site: &Site, watch: &dyn Watch) -> Result<Bundle<Trusted>> {
+    let (keyring, now) = site.judge(watch)?;
+    let trusted = Bundle::open(bundle)?.trust(&keyring, now)?;
+    site::remark(trusted.statement(), trusted.signers(), now, watch);
+    Ok(trusted)
 }
 
 /// The same, aside: a medium that does not answer must not keep the program from hearing a signal.
-pub async fn opened(bundle: &Path, trust: &Path) -> Result<Bundle<Trusted>> {
-    let (bundle, trust) = (bundle.to_owned(), trust.to_owned());
-    tokio::task::spawn_blocking(move || head(&bundle, &trust)).await.map_err(|_| file::ended())?
+pub async fn opened(bundle: &Path, site: &Site, watch: &Arc<dyn Watch>) -> Result<Bundle<Trusted>> {
+    let (bundle, site, watch) = (bundle.to_owned(), site.clone(), watch.clone());
+    let opened = tokio::task::spawn_blocking(move || head(&bundle, &site, &*watch)).await;
+    opened.map_err(|_| file::ended())?
+}
+
+/// Whether it may follow what was accepted here before.
+pub fn admissible(bundle: &Bundle<Trusted>, site: &Site) -> Result<()> {
+    site.check(&site::sighting(bundle.statement(), bundle.signers(), bundle.identity()))
 }
 
 /// Checks everything.
@@ -29,9 +35,19 @@ pub async fn whole(bundle: Bundle<Trusted>, watch: Arc<dyn Watch>) -> Result<Bun
 }
 
 /// The head of a bundle that comes through a pipe called `name`.
-pub async fn received(input: Input, name: &'static str, trust: &Path) -> Result<Arc<Piped>> {
-    let trust = trust.to_owned();
-    let receive = move || Piped::receive(input, name, &Keyring::load(&trust)?, Moment::now());
+pub async fn received(
+    input: Input,
+    name: &'static str,
+    site: &Site,
+    watch: &Arc<dyn Watch>,
+) -> Result<Arc<Piped>> {
+    let (site, watch) = (site.clone(), watch.clone());
+    let receive = move || {
+        let (keyring, now) = site.judge(&*watch)?;
+        let piped = Piped::receive(input, name, &keyring, now)?;
+        site::remark(piped.statement(), piped.signers(), now, &*watch);
+        Ok(piped)
+    };
     let received = tokio::task::spawn_blocking(receive).await.map_err(|_| file::ended())?;
     received.map(Arc::new)
 }

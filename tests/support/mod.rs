@@ -305,7 +305,7 @@ impl Scratch {
     pub fn tool(&self, program: &str, arguments: &str) -> Command {
         let mut command = Command::new(program);
         command.args(arguments.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
-        command.env_clear().env("HOME", self.path("home"));
+        command.env_clear().env("HOME", self.path("home")).env("SEALIFT_STATE", self.path("home/state"));
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command
     }
