@@ -185,6 +185,15 @@ impl Error {
         self
     }
 
+    /// Which directory the place is in.
+    pub fn below(mut self, directory: impl fmt::Display) -> Self {
+        self.0.place = Some(match self.0.place.take() {
+            Some(inner) => format!("{directory}/{inner}"),
+            None => directory.to_string(),
+        });
+        self
+    }
+
     /// What was there.
     pub fn got(mut self, got: impl fmt::Display) -> Self {
         self.0.got = Some(got.to_string());

@@ -177,14 +177,12 @@ impl History {
     fn names(&self) -> Result<Vec<ReleaseName>> {
         let entries = match std::fs::read_dir(&self.directory) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries
-                .map_err(|e| Error::io("cannot read what is remembered", self.directory.display(), &e))?,
+            entries => entries.map_err(|e| unreadable(&self.directory, &e))?,
         };
         self.check_directory()?;
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry
-                .map_err(|e| Error::io("cannot read what is remembered", self.directory.display(), &e))?;
+            let entry = entry.map_err(|e| unreadable(&self.directory, &e))?;
             let name = entry.file_name();
             let stem = name.to_str().and_then(|name| name.strip_suffix(".json"));
             names.extend(stem.and_then(|stem| stem.parse().ok()));
@@ -200,7 +198,7 @@ impl History {
         let path = self.path(name);
         match path.symlink_metadata() {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("cannot read what is remembered", path.display(), &e)),
+            Err(e) => return Err(unreadable(&path, &e)),
             Ok(facts) if !facts.is_file() => return Err(corrupt(&path, "not a regular file")),
             Ok(_) => {}
         }
@@ -210,8 +208,8 @@ impl History {
     }
 
     fn check_directory(&self) -> Result<()> {
-        let facts = std::fs::symlink_metadata(&self.directory)
-            .map_err(|e| Error::io("cannot read what is remembered", self.directory.display(), &e))?;
+        let facts =
+            std::fs::symlink_metadata(&self.directory).map_err(|e| unreadable(&self.directory, &e))?;
         if !facts.is_dir() {
             return Err(Error::new(
                 Kind::StatePerms,
@@ -390,6 +388,11 @@ fn parse(bytes: &[u8], name: &ReleaseName) -> std::result::Result<Record, String
         true => Ok(record),
         false => Err(format!("schema {} of {}", record.schema, record.name)),
     }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    Error::io("cannot read what is remembered", path.display(), error)
+        .hint("--state names a directory to remember imports in")
 }
 
 fn corrupt(path: &Path, what: &str) -> Error {

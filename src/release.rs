@@ -106,6 +106,11 @@ impl Moment {
     pub fn now() -> Self {
         Moment::new(Timestamp::now())
     }
+
+    /// A day on: as far as clocks of different machines may be apart.
+    pub fn a_day_later(self) -> Self {
+        Timestamp::from_second(self.0.as_second().saturating_add(86_400)).map_or(self, Moment)
+    }
 }
 
 /// The versions that a release can be installed over, as `>=2.0.0, <2.1.0` (the grammar of Cargo's

@@ -32,14 +32,22 @@ fn help_names_every_flag() {
                 "--output --key --passphrase-file --unsigned --mirror --dry-run --json --overwrite --created --progress {narrow} {registry}"
             ),
         ),
-        ("verify", "--head --json --trust --progress".to_owned()),
+        ("verify", "--head --json --trust --state --allow-expired --allow-downgrade --progress".to_owned()),
         (
             "import",
-            format!("--to --map --overwrite-tags --dry-run --json --trust --progress {narrow} {registry}"),
+            format!(
+                "--to --map --overwrite-tags --allow-downgrade --require-state --reset-state --state --allow-expired --dry-run --json --trust --progress {narrow} {registry}"
+            ),
         ),
-        ("inspect", "--json --trust".to_owned()),
+        ("inspect", "--json --trust --state --allow-expired".to_owned()),
+        (
+            "sign",
+            "--key --passphrase-file --minisig --extract --output --attach --by --trust --json".to_owned(),
+        ),
+        ("trust show", "--json --trust".to_owned()),
+        ("trust update", "--dry-run --json --trust --state --allow-expired".to_owned()),
         ("key new", "--dir --no-passphrase --passphrase-file --json".to_owned()),
-        ("key show", "--passphrase-file --json".to_owned()),
+        ("key show", "--passphrase-file --minisign --json".to_owned()),
         ("man", "--dir".to_owned()),
     ] {
         let help = scratch.sealift(&format!("{verb} --help")).ok().stdout;
@@ -48,7 +56,9 @@ fn help_names_every_flag() {
         }
     }
     let help = scratch.sealift("--help").ok().stdout;
-    for verb in ["export", "verify", "import", "inspect", "key", "demo", "completions", "man"] {
+    for verb in
+        ["export", "verify", "import", "inspect", "sign", "trust", "key", "demo", "completions", "man"]
+    {
         assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb} in\n{help}");
     }
     for code in sealift::error::Exit::ALL {

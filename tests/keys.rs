@@ -281,3 +281,164 @@ fn a_wrong_signature_in_the_name_of_a_trusted_key_is_refused_beside_a_right_one(
     std::fs::remove_file(scratch.path(&signature)).unwrap();
     scratch.sealift("verify bundle.tar --trust trust").ok();
 }
+
+// ── Signatures that are none ─────────────────────────────────────────────────────────────────────
+
+#[test]
+fn no_bit_of_a_signature_or_a_key_may_differ() {
+    use sealift::trust::{PublicKey, SigningKey};
+    let key = SigningKey::generate().unwrap();
+    let (text, public) = (b"the sums of a bundle", key.public());
+    let good = key.sign(text);
+    assert!(public.verifies(text, &good));
+    for bit in 0..512 {
+        let mut signature = good;
+        signature[bit / 8] ^= 1 << (bit % 8);
+        assert!(!public.verifies(text, &signature), "bit {bit} of the signature");
+    }
+    for bit in 0..256 {
+        let mut bytes = public.bytes();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        // About half of all bit patterns are no points at all.
+        let other = PublicKey::from_bytes(&bytes);
+        assert!(!other.is_ok_and(|other| other.verifies(text, &good)), "bit {bit} of the key");
+    }
+}
+
+#[test]
+fn a_detached_signature_is_64_raw_bytes_and_nothing_else() {
+    use base64::Engine as _;
+    let scratch = Scratch::with_small_release();
+    scratch.export_small("bundle.tar", "1.0.0", "", &[]);
+    scratch.sealift("sign bundle.tar --extract -o sums").ok();
+    let good = support::parts::signing_key(&scratch.path("release.key.pem")).sign(&scratch.read("sums"));
+    let beside = format!("bundle.tar.{}.sig", scratch.key_id("release.pub.pem"));
+    let base64 = base64::engine::general_purpose::STANDARD.encode(good);
+    let der = [&[0x03, 0x41, 0x00][..], &good].concat();
+    for (what, content) in [
+        ("nothing", Vec::new()),
+        ("63 bytes", good[..63].to_vec()),
+        ("65 bytes", [&good[..], b"\n"].concat()),
+        ("base64", base64.clone().into_bytes()),
+        ("hex", good.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes()),
+        ("PEM", format!("-----BEGIN SIGNATURE-----\n{base64}\n-----END SIGNATURE-----\n").into_bytes()),
+        ("DER", der),
+        ("two of them", [good, good].concat()),
+        ("half a .minisig", format!("untrusted comment: x\n{base64}\n").into_bytes()),
+    ] {
+        scratch.write(&beside, content);
+        let run = scratch.sealift("verify bundle.tar --trust trust").fails(3, "SignatureFormat");
+        assert!(run.stderr.contains(&beside), "{what}: {run}");
+    }
+    scratch.write(&beside, vec![b'x'; 100_000]);
+    scratch.sealift("verify bundle.tar --trust trust").fails(3, "LimitExceeded");
+    scratch.write(&beside, good);
+    scratch.sealift("verify bundle.tar --trust trust").ok();
+}
+
+#[test]
+fn a_key_that_comes_with_the_bundle_is_never_looked_at() {
+    use support::parts::{Entry, Parts};
+    let scratch = Scratch::with_small_release();
+    scratch.key("stranger");
+    scratch.export_small("bundle.tar", "1.0.0", "", &["stranger"]);
+    let public = scratch.read("stranger.pub.pem");
+    for name in ["bundle.tar.pub.pem", "stranger.pub.pem", "release.pub.pem"] {
+        scratch.write(name, &public);
+    }
+    scratch.sealift("verify bundle.tar --trust trust").fails(3, "SignatureUntrusted").says("another channel");
+    let mut parts = Parts::read(&scratch.read("bundle.tar"));
+    parts.0.insert(2, Entry::new("bundle/release.pub.pem", public));
+    scratch.write("bundle.tar", parts.write());
+    scratch.sealift("verify bundle.tar --trust trust").fails(3, "TarOrder").says("bundle/release.pub.pem");
+}
+
+#[test]
+fn more_signatures_than_anybody_needs_are_refused() {
+    let scratch = Scratch::with_small_release().exported();
+    for number in 0..16 {
+        scratch.write(format!("bundle.tar.{number:064x}.sig"), [0; 64]);
+    }
+    scratch.sealift("verify bundle.tar --trust trust").fails(3, "LimitExceeded").says("at most 16");
+    scratch.remove(format!("bundle.tar.{:064x}.sig", 0));
+    scratch.sealift("verify bundle.tar --trust trust").ok();
+}
+
+// ── Key files that cost too much ─────────────────────────────────────────────────────────────────
+
+/// DER: a tag, the length, the content (X.690 §8.1).
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = match content.len() {
+        short @ ..128 => vec![short as u8],
+        long => vec![0x81, long as u8],
+    };
+    [&[tag][..], &length, content].concat()
+}
+
+/// An encrypted private key whose passphrase takes this much work (RFC 8018 §6.2, RFC 7914 §7).
+fn costly(function: &[u8]) -> String {
+    use base64::Engine as _;
+    let aes = der(
+        0x30,
+        &[der(0x06, &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01, 0x2a]), der(0x04, &[1; 16])].concat(),
+    );
+    let scheme = der(0x30, &[function, &aes].concat());
+    let pbes2 = der(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0d]);
+    let info = der(0x30, &[der(0x30, &[pbes2, scheme].concat()), der(0x04, &[7; 64])].concat());
+    let body = base64::engine::general_purpose::STANDARD.encode(info);
+    let lines: Vec<_> = body.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!(
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\n{}\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        lines.join("\n")
+    )
+}
+
+fn scrypt(n: &[u8], r: u8, p: u8) -> Vec<u8> {
+    let oid = der(0x06, &[0x2b, 0x06, 0x01, 0x04, 0x01, 0xda, 0x47, 0x04, 0x0b]);
+    let parameters = [der(0x04, &[5; 8]), der(0x02, n), der(0x02, &[r]), der(0x02, &[p])].concat();
+    der(0x30, &[oid, der(0x30, &parameters)].concat())
+}
+
+fn pbkdf2(rounds: &[u8]) -> Vec<u8> {
+    let oid = der(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0c]);
+    let hmac =
+        der(0x30, &[der(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x09]), der(0x05, &[])].concat());
+    let parameters = [der(0x04, &[5; 8]), der(0x02, rounds), hmac].concat();
+    der(0x30, &[oid, der(0x30, &parameters)].concat())
+}
+
+#[test]
+fn a_key_file_may_not_ask_for_any_amount_of_work() {
+    let scratch = Scratch::new();
+    scratch.write("pass", "anything");
+    let show = |content: String| {
+        scratch.write("costly.key.pem", content);
+        scratch.chmod("costly.key.pem", 0o600);
+        scratch.sealift("key show costly.key.pem --passphrase-file pass")
+    };
+    // Honest parameters, wrong passphrase: the form itself is understood.
+    show(costly(&scrypt(&[0x40, 0x00], 8, 8))).fails(2, "KeyDecrypt");
+    show(costly(&pbkdf2(&[0x08, 0x00]))).fails(2, "KeyDecrypt");
+    for function in [
+        scrypt(&[0x40, 0, 0, 0], 8, 1),
+        scrypt(&[0x40, 0x00], 127, 127),
+        scrypt(&[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], 127, 127),
+        pbkdf2(&[0x7f, 0xff, 0xff, 0xff]),
+    ] {
+        show(costly(&function)).fails(2, "KeyFormat").says("costly.key.pem");
+    }
+}
+
+#[test]
+fn a_passphrase_is_taken_as_it_is() {
+    let scratch = Scratch::new();
+    scratch.write("nul", b"before\0after\nnot this line");
+    scratch.write("short", b"before\n");
+    scratch.write("crlf", b"before\0after\r\n");
+    scratch.sealift("key new secret --passphrase-file nul").ok();
+    scratch.sealift("key show secret.key.pem --passphrase-file nul").ok();
+    scratch.sealift("key show secret.key.pem --passphrase-file crlf").ok();
+    scratch.sealift("key show secret.key.pem --passphrase-file short").fails(2, "KeyDecrypt");
+    scratch.write("binary", [0xff, 0xfe, 0x00]);
+    scratch.sealift("key show secret.key.pem --passphrase-file binary").fails(1, "Io").says("binary");
+}

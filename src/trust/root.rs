@@ -57,7 +57,7 @@ impl Root {
 
     /// The keys, and the rules about them. `place` names the store in errors.
     pub fn keyring(&self, place: &str) -> Result<Keyring> {
-        self.check_names().and_then(|()| Keyring::new(self, place)).map_err(|e| e.inside(place))
+        self.check_names().and_then(|()| Keyring::new(self, place)).map_err(|e| e.below(place))
     }
 
     /// The files: names and texts, in the order of their names.

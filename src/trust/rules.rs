@@ -100,14 +100,8 @@ impl Rules {
     /// believes to be in force must not silently not be.
     pub fn parse(text: &str) -> Result<Self> {
         let raw: Raw = toml::from_str(text).map_err(|e| {
-            let error = wrong(e.message());
-            match e.span() {
-                Some(span) => {
-                    let (line, column) = line_and_column(text, span.start);
-                    error.at(format_args!("{RULES}:{line}:{column}"))
-                }
-                None => error,
-            }
+            let (line, column) = line_and_column(text, e.span().map_or(0, |span| span.start));
+            Error::new(Kind::TrustStore, e.message()).at(format_args!("{RULES}:{line}:{column}"))
         })?;
         if raw.schema != 1 {
             return Err(wrong("this version reads schema 1").got(raw.schema));

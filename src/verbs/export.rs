@@ -102,12 +102,28 @@ impl Export {
             sequence: manifest.sequence,
             tier: manifest.tier,
             channel: manifest.channel,
-            created: self.created.or(plan.created.map(Moment::new)).unwrap_or_default(),
+            created: match self.created {
+                Some(created) => created,
+                None => newest(&plan)?,
+            },
             expires: manifest.expires,
             upgrades_from: manifest.upgrades_from,
             trust_root: manifest.trust_root.map(Into::into),
         };
         Ok(Prepared { release, plan, variants: manifest.images, sources, jobs: self.jobs, rate: self.rate })
+    }
+}
+
+/// The time that the newest image states. Sites take the time of a bundle for one that has been, so an
+/// image from the future must not set it.
+fn newest(plan: &Plan) -> Result<Moment> {
+    let (stated, now) = (plan.created.map(Moment::new).unwrap_or_default(), Moment::now());
+    match stated > now.a_day_later() {
+        true => Err(Error::new(Kind::Usage, "the newest image states a time that has not come yet")
+            .got(stated)
+            .expected(format_args!("at most {now}, this machine's time"))
+            .hint("state the release's time: --created or SOURCE_DATE_EPOCH; if this machine's clock is wrong, set it")),
+        false => Ok(stated),
     }
 }
 

@@ -223,6 +223,22 @@ impl Scratch {
         self
     }
 
+    /// Exports the small release once more, as another version and with more lines in its manifest,
+    /// signed by these keys. The image stays what it is.
+    #[track_caller]
+    pub fn export_small(&self, bundle: &str, version: &str, more: &str, keys: &[&str]) {
+        let release = SMALL
+            .replace("version  = \"1.0.0\"", &format!("version  = \"{version}\"\n{more}"))
+            .replace("\"{version}\"", "\"1.0.0\"");
+        self.write(format!("{bundle}.toml"), release);
+        let keys = match keys {
+            [] => "--unsigned".to_owned(),
+            keys => keys.iter().map(|key| format!("--key {key}.key.pem ")).collect(),
+        };
+        let from = "--mirror registry.example.com=oci:images";
+        self.sealift(&format!("export {bundle}.toml -o {bundle} {from} {keys}")).ok();
+    }
+
     /// A path in it.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.0.path().join(name)
