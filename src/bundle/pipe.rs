@@ -197,7 +197,7 @@ fn plain(mut input: Input, place: &str) -> Result<Input> {
 
 /// Where the next header begins.
 fn end_of(entry: &Entry) -> u64 {
-    entry.offset.saturating_add(tar::padded(entry.size).unwrap_or(entry.size))
+    entry.offset.saturating_add(entry.size).saturating_add(tar::padding(entry.size))
 }
 
 /// Reads the input in a thread of its own: it may have to wait for ever.
@@ -262,7 +262,7 @@ impl Flow {
     async fn padding(&mut self, piped: &Piped, entry: &Entry) -> Result<()> {
         let place = &piped.bundle.place;
         let end = entry.offset.saturating_add(entry.size);
-        let padding = self.exactly((end_of(entry) - end) as usize, place, piped.length()).await?;
+        let padding = self.exactly(tar::padding(entry.size) as usize, place, piped.length()).await?;
         require_zeros(&padding, &entry.path(), end).map_err(|e| e.at(place))?;
         self.next += 1;
         Ok(())
@@ -316,11 +316,8 @@ impl Source for Piped {
 
     async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
         let bytes = self.read_until(&expected.digest).await?;
-        let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
-        Ok(Unverified::of_bytes(
-            format_args!("{}: {}", self.bundle.place, expected.digest),
-            bytes.slice(from..),
-        ))
+        let place = format_args!("{}: {}", self.bundle.place, expected.digest);
+        Ok(Unverified::of_rest(place, bytes, from))
     }
 }
 

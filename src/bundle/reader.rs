@@ -351,7 +351,7 @@ impl Bundle<Trusted> {
         if digest != entry.digest {
             return Err(self.damaged(entry, &path, digest));
         }
-        let padding = tar::padded(entry.size).unwrap_or(entry.size) - entry.size;
+        let padding = tar::padding(entry.size);
         let padding = buffer.get_mut(..padding as usize).unwrap_or_default();
         self.read(padding, entry.offset + entry.size)?;
         require_zeros(padding, &path, entry.offset + entry.size)
