@@ -9,10 +9,10 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use support::images::{Image, Layout};
-use support::{EXPORT, Run, Scratch, run};
+use support::{EXPORT, Scratch, piped};
 
 const PACK: &str =
     "export release.toml -o bundle.tar.zst --key release.key.pem --mirror registry.example.com=oci:images";
@@ -34,15 +34,6 @@ fn with_large_release() -> Scratch {
     scratch.key("release");
     scratch.trust("trust", &["release"]);
     scratch
-}
-
-fn piped(scratch: &Scratch, file: &str, arguments: &str) -> Run {
-    let mut cat = Command::new("cat").arg(scratch.path(file)).stdout(Stdio::piped()).spawn().unwrap();
-    let mut command = scratch.command(arguments);
-    command.stdin(cat.stdout.take().unwrap());
-    let run = run(command);
-    let _ = cat.wait();
-    run
 }
 
 #[test]
