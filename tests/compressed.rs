@@ -9,10 +9,11 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use support::images::{Image, Layout};
-use support::{EXPORT, Run, Scratch, run};
+use support::parts::Parts;
+use support::{EXPORT, Scratch, piped};
 
 const PACK: &str =
     "export release.toml -o bundle.tar.zst --key release.key.pem --mirror registry.example.com=oci:images";
@@ -34,15 +35,6 @@ fn with_large_release() -> Scratch {
     scratch.key("release");
     scratch.trust("trust", &["release"]);
     scratch
-}
-
-fn piped(scratch: &Scratch, file: &str, arguments: &str) -> Run {
-    let mut cat = Command::new("cat").arg(scratch.path(file)).stdout(Stdio::piped()).spawn().unwrap();
-    let mut command = scratch.command(arguments);
-    command.stdin(cat.stdout.take().unwrap());
-    let run = run(command);
-    let _ = cat.wait();
-    run
 }
 
 #[test]
@@ -186,6 +178,94 @@ fn an_interrupted_export_goes_on_behind_its_last_frame() {
         assert!(scratch.read("bundle.tar.zst") == whole, "{keep} bytes, damage {damage:?}");
         assert!(!partial.exists() && !journal.exists());
     }
+}
+
+/// The file with the release's last blob: a layer.
+fn last_blob(scratch: &Scratch) -> String {
+    let blobs = Parts::read(&scratch.read("bundle.tar")).0;
+    format!("images/{}", blobs.last().unwrap().path)
+}
+
+/// What an export leaves whose source breaks off before the last blob.
+struct Left {
+    scratch: Scratch,
+    /// The last blob's file, which is damaged.
+    last: String,
+    blob: Vec<u8>,
+    partial: Vec<u8>,
+    journal: Vec<u8>,
+}
+
+const PARTIAL: &str = "bundle.tar.zst.partial";
+const JOURNAL: &str = "bundle.tar.zst.partial.journal";
+
+impl Left {
+    fn behind() -> Self {
+        let scratch = with_large_release().exported();
+        let last = last_blob(&scratch);
+        let blob = scratch.read(&last);
+        scratch.write(&last, "damaged");
+        scratch.sealift(PACK).fails(3, "SizeMismatch").says("complete frames are kept");
+        let (partial, journal) = (scratch.read(PARTIAL), scratch.read(JOURNAL));
+        assert!(partial.len() > 4 << 20, "{} bytes", partial.len());
+        Left { scratch, last, blob, partial, journal }
+    }
+
+    fn restore(&self) {
+        self.scratch.write(PARTIAL, &self.partial);
+        self.scratch.write(JOURNAL, &self.journal);
+    }
+}
+
+#[test]
+fn other_keys_on_the_second_try_give_what_they_give_on_the_first() {
+    let left = Left::behind();
+    let scratch = &left.scratch;
+    scratch.write(&left.last, &left.blob);
+    scratch.key("other");
+    // The signatures are in the first frame: to other keys, what is there is not damaged but another bundle.
+    let (other, same) = ("note: the bundle is not the one", "note: going on with an interrupted export");
+    for (keys, said) in [
+        ("--key other.key.pem", other),
+        ("--key other.key.pem --key release.key.pem", other),
+        ("--key release.key.pem", same),
+    ] {
+        let pack = PACK.replace("--key release.key.pem", keys);
+        scratch.sealift(&pack.replace("bundle.tar.zst", "fresh.tar.zst --overwrite")).ok();
+        left.restore();
+        scratch.sealift(&format!("{pack} --overwrite")).ok().says(said);
+        assert!(scratch.read("bundle.tar.zst") == scratch.read("fresh.tar.zst"), "{keys}");
+        scratch.holds_nothing_unfinished();
+    }
+}
+
+#[test]
+fn a_bad_blob_at_the_source_costs_no_complete_frame() {
+    let left = Left::behind();
+    let scratch = &left.scratch;
+    let kept = || {
+        let partial = scratch.read(PARTIAL);
+        assert!(partial.starts_with(&left.partial) && scratch.has(JOURNAL), "{} bytes", partial.len());
+    };
+    // While it is gone on with, too: as long as the blob is, and as it was.
+    let mut flipped = left.blob.clone();
+    flipped[1000] ^= 1;
+    for (bad, kind) in [
+        (&b"damaged"[..], "SizeMismatch"),
+        (&flipped[..2 << 20], "SizeMismatch"),
+        (&flipped, "DigestMismatch"),
+    ] {
+        scratch.write(&left.last, bad);
+        let run = scratch.sealift(PACK).fails(3, kind).says("going on with an interrupted export");
+        assert!(!run.stderr.contains("anew"), "{run}");
+        kept();
+    }
+    left.restore();
+    scratch.write(&left.last, &left.blob);
+    let run = scratch.sealift(PACK).ok().says("going on with an interrupted export");
+    assert!(!run.stderr.contains("anew"), "{run}");
+    scratch.sealift(&PACK.replace("bundle.tar.zst", "fresh.tar.zst")).ok();
+    assert!(scratch.read("bundle.tar.zst") == scratch.read("fresh.tar.zst"));
 }
 
 #[test]

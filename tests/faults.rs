@@ -114,6 +114,20 @@ fn a_flipped_bit_behind_a_break_is_found() {
 }
 
 #[test]
+fn a_server_that_ignores_ranges_is_asked_once_for_each_connection() {
+    if !peers() {
+        return;
+    }
+    let source = Origin::start(LAYER);
+    let run =
+        source.export(vec![layers(Fault::Truncate(500_000)).each().first(1), layers(Fault::IgnoreRange)]);
+    source.finishes(run, "without ranges");
+    let asked = source.proxy.seen().into_iter().filter(|seen| seen.path.contains("/blobs/"));
+    // Each of the three layers twice, each of the two configs once.
+    assert_eq!((asked.count(), source.proxy.ranges()), (3 * 2 + 2, 3));
+}
+
+#[test]
 fn a_server_that_lies_about_ranges_is_asked_for_everything() {
     if !peers() {
         return;

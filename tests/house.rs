@@ -264,8 +264,8 @@ fn flags_in_the_readme_exist() {
 }
 
 #[test]
-fn tests_neither_sleep_nor_are_skipped_in_silence() {
-    for path in files("tests").into_iter().chain(files("src")) {
+fn nothing_sleeps_and_no_test_is_skipped_in_silence() {
+    for path in files("tests").into_iter().chain(files("src")).chain(files("benches")) {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         let ignored = ["#[", "ignore"].concat();
         assert!(!text.contains(&ignored), "{}", path.display());

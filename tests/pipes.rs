@@ -10,26 +10,15 @@
 mod support;
 
 use std::fs::File;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use support::images::{Image, Layout};
 use support::lying::{Answer, Lying};
 use support::registry::Registry;
-use support::{EXPORT, Run, Scratch, run};
+use support::{EXPORT, Run, Scratch, piped, run};
 
 const POURED: &str =
     "export release.toml -o - --key release.key.pem --mirror registry.example.com=oci:images";
-
-/// A command that reads a file through a pipe: `cat FILE | sealift …`.
-fn piped(scratch: &Scratch, file: &str, arguments: &str) -> Run {
-    let mut cat = Command::new("cat").arg(scratch.path(file)).stdout(Stdio::piped()).spawn().unwrap();
-    let mut command = scratch.command(arguments);
-    command.stdin(cat.stdout.take().unwrap());
-    let run = run(command);
-    // It may have been left in the middle.
-    let _ = cat.wait();
-    run
-}
 
 /// `sealift export … -o - > FILE`; what it said.
 fn poured(scratch: &Scratch, arguments: &str, file: &str) -> Run {

@@ -4,11 +4,14 @@
 
 mod support;
 
+use std::fs::File;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 use support::images::{Image, Layout};
 use support::parts::Parts;
 use support::registry::Registry;
-use support::{NAMES, Scratch, peer, sha256};
+use support::{NAMES, SMALL, Scratch, peer, sha256};
 
 const PEERS: [&str; 2] = ["skopeo", "docker-registry"];
 
@@ -541,6 +544,45 @@ fn a_registry_with_tls_and_a_login_takes_the_images_and_nobody_sees_the_password
     import("--tls 127.0.0.1 --ca ca.pem", "right.json").ok();
     let again = import("--tls 127.0.0.1 --ca ca.pem --json", "right.json").ok().json();
     assert_eq!((again["bytesSent"].as_u64(), again["tags"].as_u64()), (Some(0), Some(8)));
+}
+
+#[test]
+fn transfers_over_tls_do_not_wait_for_each_other() {
+    if !peers() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let image = Image { layer: 5 << 20, shared: vec!["application"], ..Image::new("tool") };
+    Layout::new(scratch.path("images")).add("registry.example.com/tools/tool:1.0.0", &image);
+    scratch.write("release.toml", SMALL);
+    scratch.key("release");
+    certificates(&scratch);
+    let registry = Registry::with(&format!(
+        "  tls: {{certificate: {}, key: {}}}",
+        scratch.path("tls.pem").display(),
+        scratch.path("tls.key").display(),
+    ));
+    scratch.push_heavy(&registry);
+    let mirror = format!("registry.example.com={} --tls 127.0.0.1 --ca ca.pem", registry.address());
+    let export = |output: &str, from: &str| {
+        format!("export release.toml -o {output} --key release.key.pem --mirror {from}")
+    };
+    // Content is fetched ahead of whoever takes it: the layer whose turn it is must come, however many
+    // others are waiting to be taken.
+    let local = "registry.example.com=oci:images";
+    for suffix in ["tar", "tar.zst"] {
+        scratch.sealift(&export(&format!("local.{suffix}"), local)).ok();
+    }
+    let mut command = scratch.command(&export("-", &mirror));
+    command.stdout(File::create(scratch.path("piped.tar")).unwrap()).stderr(Stdio::piped());
+    let piped = command.spawn().unwrap().wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&piped.stderr);
+    // A transfer that was starved would be given up, and tried again with a note.
+    assert!(piped.status.success() && !said.contains("note: "), "{said}");
+    assert!(scratch.read("piped.tar") == scratch.read("local.tar"));
+    let packed = scratch.sealift(&export("packed.tar.zst", &mirror)).ok();
+    assert!(!packed.stderr.contains("note: "), "{packed}");
+    assert!(scratch.read("packed.tar.zst") == scratch.read("local.tar.zst"));
 }
 
 #[test]

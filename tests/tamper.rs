@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use sealift::bundle::Bundle;
 use sealift::content::Quiet;
+use sealift::error::Kind;
 use sealift::release::Moment;
 use sealift::trust::{Keyring, SigningKey};
 use serde_json::{Value, json};
@@ -169,6 +170,27 @@ fn every_byte_counts() {
     assert_eq!(accepted, [0usize; 0], "bytes that may be changed unnoticed");
     for end in (0..good.len()).step_by(512) {
         assert_eq!(judge(&good[..end]), Err("Truncated".into()), "cut at {end}");
+    }
+}
+
+#[test]
+fn a_blob_that_changes_after_planning_is_refused() {
+    let scratch = Scratch::with_small_release().exported();
+    let keyring = Keyring::load(&scratch.path("trust")).unwrap();
+    let whole = scratch.read("bundle.tar");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let blobs = Parts::read(&whole).0.split_off(5);
+    for blob in blobs {
+        let bundle = Bundle::open(&scratch.path("bundle.tar")).unwrap();
+        let bundle = bundle.trust(&keyring, Moment::now()).unwrap();
+        let wants = bundle.wants().unwrap();
+        runtime.block_on(bundle.plan(&wants)).unwrap();
+        let mut changed = whole.clone();
+        changed[blob.range().start + 1] ^= 1;
+        scratch.write("bundle.tar", &changed);
+        let verified = runtime.block_on(bundle.verify(2, Arc::new(Quiet)));
+        assert_eq!(verified.err().map(|error| error.kind()), Some(Kind::DigestMismatch), "{}", blob.path);
+        scratch.write("bundle.tar", &whole);
     }
 }
 

@@ -1,9 +1,11 @@
 //! A docker-registry on a port of its own, and what is in it.
 
-use std::fs::{self, File};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::Result;
@@ -14,6 +16,9 @@ pub const SERVER: &str = "--serve";
 
 /// Linux reports processor time in hundredths of a second, whatever the kernel's own clock is.
 const TICKS: f64 = 100.0;
+
+/// How long a registry may take to begin.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running registry; ended when dropped.
 pub struct Server {
@@ -26,7 +31,7 @@ impl Server {
     /// Starts one without content, with its files in `directory`.
     pub fn start(directory: &Path) -> Result<Self> {
         super::emptied(directory)?;
-        let (config, log) = (directory.join("config.yml"), directory.join("log"));
+        let config = directory.join("config.yml");
         fs::create_dir(directory.join("data"))?;
         let text = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
@@ -36,28 +41,13 @@ impl Server {
         fs::write(&config, text)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(SERVER).arg(&config).env("OTEL_TRACES_EXPORTER", "none");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
-        let process = command.spawn()?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = command.spawn()?;
+        let log = process.stderr.take().ok_or("docker-registry has no log")?;
         // From here on it is ended with this value, also where its log names no port.
         let mut server = Server { process, directory: directory.to_owned(), port: 0 };
-        server.port = server.listening(&log)?;
+        server.port = listening(log)?;
         Ok(server)
-    }
-
-    fn listening(&mut self, log: &Path) -> Result<u16> {
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(30) && self.process.try_wait()?.is_none() {
-            let text = fs::read_to_string(log)?;
-            let port = text.split("listening on 127.0.0.1:").nth(1);
-            let digits = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
-            if let Some(port) = port.and_then(|rest| digits(rest).parse().ok()) {
-                return Ok(port);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let text = fs::read_to_string(log).unwrap_or_default();
-        Err(format!("docker-registry does not listen: {}", text.lines().next_back().unwrap_or_default())
-            .into())
     }
 
     /// `127.0.0.1:PORT`
@@ -115,6 +105,30 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The port that a registry's log names.
+fn listening(log: impl Read + Send + 'static) -> Result<u16> {
+    let (send, lines) = mpsc::channel();
+    // Reads on after the port is known: the registry must never wait for its log to be read.
+    std::thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(std::result::Result::ok) {
+            let _ = send.send(line);
+        }
+    });
+    let (until, mut last) = (Instant::now() + PATIENCE, String::new());
+    while let Ok(line) = lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        if let Some(port) = port(&line) {
+            return Ok(port);
+        }
+        last = line;
+    }
+    Err(format!("docker-registry does not listen: {last}").into())
+}
+
+fn port(line: &str) -> Option<u16> {
+    let (_, rest) = line.split_once("listening on 127.0.0.1:")?;
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
 }
 
 /// Becomes a docker-registry that ends with its parent, however that one ends.

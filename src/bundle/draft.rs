@@ -99,8 +99,7 @@ pub struct Sealing {
 
 fn append(head: &mut Vec<Vec<u8>>, path: &str, content: Vec<u8>) -> Result<()> {
     let size = content.len() as u64;
-    let padding = tar::padded(size).unwrap_or(size) - size;
-    head.extend([tar::header(path, size)?.to_vec(), content, vec![0; padding as usize]]);
+    head.extend([tar::header(path, size)?.to_vec(), content, vec![0; tar::padding(size) as usize]]);
     Ok(())
 }
 

@@ -11,6 +11,9 @@ use rustix::fs::{Mode, OFlags};
 use crate::content::file;
 use crate::error::{Error, Kind, Result};
 
+/// What `st_blocks` counts (stat(2)), whatever the file system's own blocks are.
+const BLOCK: u64 = 512;
+
 /// See the module's text. It stays where it is unless it is finished or given up.
 pub struct Partial {
     /// The file, locked.
@@ -51,9 +54,17 @@ impl Partial {
             {
                 Err(self.failed(&e.into()).expected(format_args!("room for {total} bytes")))
             }
-            // Not every file system can reserve; writing tells then.
-            _ => Ok(()),
+            // Not every file system can reserve: it is asked what is free instead.
+            Err(_) => self.check_room(total),
+            Ok(()) => Ok(()),
         }
+    }
+
+    /// Whether there is room for what the file does not take already.
+    fn check_room(&self, total: u64) -> Result<()> {
+        let facts = self.file.metadata().map_err(|e| self.failed(&e))?;
+        let taken = facts.blocks().saturating_mul(BLOCK);
+        file::check_room(directory_of(&self.path), total.saturating_sub(taken))
     }
 
     /// Removes the file.

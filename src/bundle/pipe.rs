@@ -16,7 +16,7 @@ use super::kept::Kept;
 use super::reader::{Bundle, Medium, Trusted};
 use super::{Statement, tar};
 use crate::content::file::{ReadAt, ended};
-use crate::content::{Inlet, Outlet, Procession, Room, Source, Unverified, conduit, file};
+use crate::content::{Inlet, Meter, Outlet, Procession, Room, Source, Unverified, conduit, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Descriptor, Digest, Hasher, Name};
@@ -63,6 +63,14 @@ struct Flow {
     left: Bytes,
     /// Number of the next entry.
     next: usize,
+}
+
+/// Where an entry's content goes.
+enum To<'a> {
+    /// To somebody, as long as he takes it.
+    Inlet(&'a Inlet),
+    /// Into a hash.
+    Hash(&'a Meter),
 }
 
 impl Piped {
@@ -153,6 +161,13 @@ impl Piped {
         }
     }
 
+    /// Bytes of the blobs that have not passed by yet.
+    pub async fn left(&self) -> u64 {
+        let next = self.flow.lock().await.next;
+        let left = self.bundle.state.contents.entries().iter().skip(next);
+        left.filter(|entry| entry.part == Part::Blob).map(|entry| entry.size).sum()
+    }
+
     fn missing(&self, digest: &Digest) -> Error {
         Error::new(Kind::BlobMissing, "the bundle does not hold this, or it has passed by already")
             .at(&self.bundle.place)
@@ -202,7 +217,7 @@ fn plain(mut input: Input, place: &str) -> Result<Input> {
 
 /// Where the next header begins.
 fn end_of(entry: &Entry) -> u64 {
-    entry.offset.saturating_add(tar::padded(entry.size).unwrap_or(entry.size))
+    entry.offset.saturating_add(entry.size).saturating_add(tar::padding(entry.size))
 }
 
 /// Reads the input in a thread of its own: it may have to wait for ever.
@@ -267,7 +282,7 @@ impl Flow {
     async fn padding(&mut self, piped: &Piped, entry: &Entry) -> Result<()> {
         let place = &piped.bundle.place;
         let end = entry.offset.saturating_add(entry.size);
-        let padding = self.exactly((end_of(entry) - end) as usize, place, piped.length()).await?;
+        let padding = self.exactly(tar::padding(entry.size) as usize, place, piped.length()).await?;
         require_zeros(&padding, &entry.path(), end).map_err(|e| e.at(place))?;
         self.next += 1;
         Ok(())
@@ -285,8 +300,8 @@ impl Flow {
         Ok(bytes)
     }
 
-    /// An entry's content: to `taker`, as long as it takes it, or into a hash.
-    async fn content(&mut self, piped: &Piped, entry: &Entry, taker: Option<&Inlet>) -> Result<Digest> {
+    /// An entry's content. The digest is that of what was hashed.
+    async fn content(&mut self, piped: &Piped, entry: &Entry, to: To<'_>) -> Result<Digest> {
         self.header(piped, entry).await?;
         let mut hasher = Hasher::default();
         let mut left = entry.size;
@@ -294,11 +309,14 @@ impl Flow {
             let piece =
                 self.some(left).await?.ok_or_else(|| cut_short(&piped.bundle.place, piped.length()))?;
             left -= piece.len() as u64;
-            match taker {
-                None => hasher.update(&piece),
+            match to {
+                To::Hash(meter) => {
+                    hasher.update(&piece);
+                    meter.at(entry.size - left);
+                }
                 // Whoever took it has failed, and will say why.
-                Some(inlet) if !inlet.put(piece).await => return Err(ended()),
-                Some(_) => {}
+                To::Inlet(inlet) if !inlet.put(piece).await => return Err(ended()),
+                To::Inlet(_) => {}
             }
         }
         self.padding(piped, entry).await?;
@@ -321,11 +339,8 @@ impl Source for Piped {
 
     async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
         let bytes = self.read_until(&expected.digest).await?;
-        let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
-        Ok(Unverified::of_bytes(
-            format_args!("{}: {}", self.bundle.place, expected.digest),
-            bytes.slice(from..),
-        ))
+        let place = format_args!("{}: {}", self.bundle.place, expected.digest);
+        Ok(Unverified::of_rest(place, bytes, from))
     }
 }
 
@@ -345,7 +360,7 @@ impl Procession for Piped {
     async fn carry(&self, inlet: Inlet) -> Result<()> {
         let mut flow = self.flow.lock().await;
         let entry = self.entry(flow.next).ok_or_else(ended)?;
-        match flow.content(self, entry, Some(&inlet)).await {
+        match flow.content(self, entry, To::Inlet(&inlet)).await {
             Ok(_) => {
                 inlet.end();
                 Ok(())
@@ -357,10 +372,10 @@ impl Procession for Piped {
         }
     }
 
-    async fn skip(&self) -> Result<()> {
+    async fn skip(&self, meter: &Meter) -> Result<()> {
         let mut flow = self.flow.lock().await;
         let entry = self.entry(flow.next).ok_or_else(ended)?;
-        let digest = flow.content(self, entry, None).await?;
+        let digest = flow.content(self, entry, To::Hash(meter)).await?;
         match digest == entry.digest {
             true => Ok(()),
             false => Err(self.bundle.damaged(entry, &entry.path(), digest).at(&self.bundle.place)),

@@ -25,7 +25,7 @@ pub async fn pour(sealing: &Sealing, ahead: &mut Ahead, out: &mut dyn Out) -> Re
         let next = ahead.turn()?.ok_or_else(ended)?;
         pouring.frame(&entry.header()?)?;
         pouring.content(next, &entry.digest, entry.size).await?;
-        let padding = tar::padded(entry.size).unwrap_or(entry.size).saturating_sub(entry.size);
+        let padding = tar::padding(entry.size);
         pouring.frame([0; tar::BLOCK as usize].get(..padding as usize).unwrap_or_default())?;
     }
     pouring.frame(&[0; tar::TRAILER as usize])?;

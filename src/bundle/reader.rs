@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use super::contents::{Contents, Entry, Part, statement_header_offset};
 use super::draft::encode_index;
@@ -99,6 +100,9 @@ pub struct Trusted {
     pub(super) statement: Statement,
     pub(super) contents: Arc<Contents>,
     identity: Digest,
+    /// Set once the documents were found to say what the statement says: they are named by their digests,
+    /// so whatever is read later says the same or is refused.
+    graph: OnceCell<()>,
 }
 
 /// Every byte was read and is what the signed sums say; the documents are complete and closed.
@@ -177,7 +181,8 @@ impl Bundle<Sealed> {
         }
         check_frame(medium.frame, &contents).map_err(at)?;
         check_layout_and_index(&contents, &statement).map_err(|e| e.inside(&place))?;
-        let state = Trusted { signers, statement, contents: Arc::new(contents), identity };
+        let (contents, graph) = (Arc::new(contents), OnceCell::new());
+        let state = Trusted { signers, statement, contents, identity, graph };
         Ok(Bundle { medium, place, state })
     }
 }
@@ -380,7 +385,7 @@ impl Bundle<Trusted> {
         if digest != entry.digest {
             return Err(self.damaged(entry, &path, digest));
         }
-        let padding = tar::padded(entry.size).unwrap_or(entry.size) - entry.size;
+        let padding = tar::padding(entry.size);
         let padding = buffer.get_mut(..padding as usize).unwrap_or_default();
         self.read(padding, entry.offset + entry.size)?;
         require_zeros(padding, &path, entry.offset + entry.size)
@@ -405,9 +410,14 @@ impl Bundle<Trusted> {
         read_exactly(&*self.medium.bytes, &self.place, buffer, offset)
     }
 
+    /// Requires the documents to say what the statement says. They are read only once for this.
+    pub(super) async fn check_graph(&self, blobs: Arc<dyn Source>) -> Result<()> {
+        self.state.graph.get_or_try_init(|| self.read_graph(blobs)).await.copied()
+    }
+
     /// Plans the bundle's images anew from its own documents. The plan must say what the statement
     /// says and list what the bundle holds: nothing missing, nothing more, in the same order.
-    pub(super) async fn check_graph(&self, blobs: Arc<dyn Source>) -> Result<()> {
+    async fn read_graph(&self, blobs: Arc<dyn Source>) -> Result<()> {
         let images = &self.state.statement.images;
         let contents = &self.state.contents;
         let wants = self.wants()?;

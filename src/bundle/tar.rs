@@ -48,6 +48,11 @@ pub fn padded(size: u64) -> Option<u64> {
     size.checked_next_multiple_of(BLOCK)
 }
 
+/// Bytes between content of this size and the next block.
+pub fn padding(size: u64) -> u64 {
+    (BLOCK - size % BLOCK) % BLOCK
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +84,13 @@ mod tests {
         let above = header("a", 8 << 30).unwrap();
         assert_eq!(above[124..136], [0x80, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0]);
         assert_eq!(stated_size(&above), Some(8 << 30));
+    }
+
+    #[test]
+    fn padding_ends_with_the_block() {
+        for (size, bytes) in [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511), (8 << 30, 0), (u64::MAX, 1)] {
+            assert_eq!(padding(size), bytes, "{size}");
+        }
     }
 
     #[test]

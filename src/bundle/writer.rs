@@ -82,7 +82,7 @@ impl Writer {
     /// Header and padding around a blob whose content is there.
     fn frame(&self, entry: &Entry) -> Result<()> {
         let end = entry.offset.saturating_add(entry.size);
-        let padding = tar::padded(entry.size).unwrap_or(entry.size).saturating_sub(entry.size);
+        let padding = tar::padding(entry.size);
         self.write([0; tar::BLOCK as usize].get(..padding as usize).unwrap_or_default(), end)?;
         self.write(&entry.header()?, entry.header_offset())
     }

@@ -30,7 +30,7 @@ use crate::policy;
 use crate::registry;
 use crate::release::Moment;
 use crate::trust::{Keyring, Passphrase, SigningKey, minisign_key};
-use crate::verbs::export::Export;
+use crate::verbs::export::{Export, Target};
 use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
 use crate::verbs::site::{Site, sighting};
@@ -103,7 +103,7 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
     };
     if !output.as_os_str().is_empty() && !is_pipe(&output) {
         let keys: Vec<_> = args.key.into_iter().chain(args.passphrase_file).collect();
-        export.check_output(&output, args.overwrite, &keys)?;
+        export.check_output(Target { output: &output, replace: args.overwrite }, &keys)?;
     }
     let watch = progress::watcher(progress);
     let options = registry_options(args.registry, &watch);
@@ -127,9 +127,10 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
         }
         let packed =
             |suffix: &OsStr| suffix.eq_ignore_ascii_case("zst") || suffix.eq_ignore_ascii_case("tzst");
+        let target = Target { output: &output, replace: args.overwrite };
         let exported = match output.extension().is_some_and(packed) {
-            true => prepared.pack(&output, args.overwrite, &keys, watch.clone()).await?,
-            false => prepared.write(&output, args.overwrite, &keys, watch.clone()).await?,
+            true => prepared.pack(target, &keys, watch.clone()).await?,
+            false => prepared.write(target, &keys, watch.clone()).await?,
         };
         drop(watch);
         report::exported(&prepared, &exported, &output, args.json)

@@ -127,3 +127,55 @@ impl Outlet {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn piece() -> Bytes {
+        Bytes::from_static(&[7; 8])
+    }
+
+    /// Whether a piece goes in at once; waiting is told apart from going in by asking once.
+    async fn goes_in(inlet: &Inlet) -> bool {
+        tokio::select! {
+            biased;
+            taken = inlet.put(piece()) => taken,
+            () = std::future::ready(()) => false,
+        }
+    }
+
+    #[tokio::test]
+    async fn two_who_share_a_full_room_do_not_lock_each_other_out() {
+        let room = Room::of(16);
+        let ((first, _kept), (second, mut outlet)) = (conduit(&room), conduit(&room));
+        assert!(goes_in(&first).await && goes_in(&first).await);
+        assert!(!goes_in(&first).await, "the room is full");
+        // Nobody takes what the first one has put in before the second one is through.
+        for _ in 0..5 {
+            assert_eq!(timeout(PATIENCE, second.put(piece())).await, Ok(true));
+            assert!(!goes_in(&second).await, "one piece and no more");
+            assert_eq!(outlet.take().await.unwrap(), Some(piece()));
+        }
+        // Also where it waits already while the room stays full.
+        assert!(goes_in(&second).await);
+        let (put, taken) = tokio::join!(timeout(PATIENCE, second.put(piece())), outlet.take());
+        assert_eq!((put, taken.unwrap()), (Ok(true), Some(piece())));
+    }
+
+    #[tokio::test]
+    async fn room_that_was_taken_is_given_back() {
+        let (inlet, mut outlet) = conduit(&Room::of(16));
+        assert!(goes_in(&inlet).await && goes_in(&inlet).await && !goes_in(&inlet).await);
+        outlet.take().await.unwrap();
+        assert!(goes_in(&inlet).await && !goes_in(&inlet).await);
+        drop(outlet);
+        assert_eq!(timeout(PATIENCE, inlet.put(piece())).await, Ok(false), "nobody takes it");
+    }
+}

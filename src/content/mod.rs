@@ -94,8 +94,8 @@ pub trait Procession: Send + Sync {
     /// Hands its bytes on as they come. Whoever takes them verifies them.
     async fn carry(&self, inlet: Inlet) -> Result<()>;
 
-    /// Verifies it and lets it go.
-    async fn skip(&self) -> Result<()>;
+    /// Verifies it and lets it go; `meter` is told how far it has come.
+    async fn skip(&self, meter: &Meter) -> Result<()>;
 }
 
 /// The beginning of some content, at the place where it goes.

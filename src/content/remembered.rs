@@ -53,7 +53,7 @@ impl Source for Remembered {
 
     async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
         if let Some(bytes) = self.recall(&expected.digest) {
-            return Ok(part(expected, bytes, from));
+            return Ok(Unverified::of_rest(expected.digest, bytes, from));
         }
         let small = expected.role.is_document() && expected.size <= limits::DOCUMENT
             || expected.role == Role::Config && expected.size <= limits::CONFIG;
@@ -62,11 +62,6 @@ impl Source for Remembered {
         }
         let bytes = self.source.fetch(expected).await?.into_bytes().await?;
         self.keep(expected.digest, &bytes);
-        Ok(part(expected, bytes, from))
+        Ok(Unverified::of_rest(expected.digest, bytes, from))
     }
-}
-
-fn part(expected: &Descriptor, bytes: Bytes, from: u64) -> Unverified {
-    let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
-    Unverified::of_bytes(expected.digest, bytes.slice(from..))
 }

@@ -28,6 +28,12 @@ impl Unverified {
         Unverified::new(place, stream::once(async { Ok(bytes) }))
     }
 
+    /// Bytes that are in memory, from byte `from` on.
+    pub fn of_rest(place: impl fmt::Display, bytes: Bytes, from: u64) -> Self {
+        let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
+        Unverified::of_bytes(place, bytes.slice(from..))
+    }
+
     /// These bytes, then `rest`. If they do not fit together, both places are named.
     pub fn then(self, rest: Unverified) -> Self {
         let place = format!("{} and {}", self.place, rest.place);

@@ -11,8 +11,8 @@ use super::crew::Crew;
 use super::pace::Counted;
 use super::transfer::{Done, How, Move, Survey, Transfer, missing, open, paced};
 use crate::content::{
-    Begun, Inlet, Meter, Outlet, Patience, Procession, Reader, Room, Stage, Unverified, Watch, conduit,
-    retrying,
+    Begun, Inlet, Meter, Outlet, Patience, Procession, Quiet, Reader, Room, Stage, Unverified, Watch,
+    conduit, retrying,
 };
 use crate::error::{Error, Kind, Result, Retry, Side};
 use crate::limits;
@@ -38,7 +38,8 @@ pub async fn relay(order: &Arc<Transfer>, survey: &mut Survey, passing: &dyn Pro
         while let Some(digest) = passing.next().await? {
             crew.look().await?;
             let Some(one) = sends.remove(&digest) else {
-                passing.skip().await?;
+                // Only what is sent was announced.
+                passing.skip(&Meter::new(Arc::new(Quiet), 0)).await?;
                 continue;
             };
             let (inlet, outlet) = conduit(&room);

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Response, StatusCode};
 
 use super::client::{Call, Client, Endpoint};
 use super::transport;
@@ -52,10 +52,10 @@ impl Download {
     async fn request(&mut self, from: u64) -> Result<(Response, u64)> {
         if from > 0 {
             match self.request_rest(from).await {
-                Ok(response) => return Ok((response, 0)),
+                Ok(answer) => return Ok(answer),
                 // A line that broke says nothing about ranges.
                 Err(error) if matches!(error.kind(), Kind::Network | Kind::Timeout) => return Err(error),
-                // RFC 9110 §14.2: a server may ignore a range; some refuse it, or answer something else.
+                // Some servers refuse a range, or answer something else.
                 Err(_) => {}
             }
         }
@@ -66,14 +66,19 @@ impl Download {
         Ok((response, from))
     }
 
-    async fn request_rest(&mut self, from: u64) -> Result<Response> {
+    /// Asks for the range from byte `from` on, and takes what comes instead if it can be used.
+    async fn request_rest(&mut self, from: u64) -> Result<(Response, u64)> {
         let range = HeaderValue::from_str(&format!("bytes={from}-"));
         self.call.headers.insert(RANGE, range.unwrap_or_else(|_| HeaderValue::from_static("bytes=0-")));
-        self.call.expected = &[206];
+        self.call.expected = &[200, 206];
         let response = self.client.send(&self.endpoint, &self.call).await?;
-        let coming = coming(response.headers(), from, self.size)?;
+        // RFC 9110 §14.2: a server may ignore a range, and then answers 200 with everything.
+        let (coming, skip) = match response.status() {
+            StatusCode::PARTIAL_CONTENT => (coming(response.headers(), from, self.size)?, 0),
+            _ => (self.size, from),
+        };
         self.check(&response, coming)?;
-        Ok(response)
+        Ok((response, skip))
     }
 
     fn check(&self, response: &Response, coming: u64) -> Result<()> {

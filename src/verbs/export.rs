@@ -18,24 +18,6 @@ use crate::registry;
 use crate::release::{Moment, Release};
 use crate::trust::{KeyId, Signature, SigningKey};
 
-/// Runs work in a task of its own, which ends with whoever waits for it.
-async fn aside<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    let mut task = JoinSet::new();
-    task.spawn(work);
-    match task.join_next().await {
-        Some(Ok(outcome)) => outcome,
-        _ => Err(file::ended()),
-    }
-}
-
-/// Whether what an interrupted export has left is to blame, and not the source.
-fn is_damage(error: &Error) -> bool {
-    error.kind().exit() == Exit::Untrusted && error.failed_side() != Some(Side::Source)
-}
-
-/// Transfers at once while a bundle is compressed.
-const PACKING_JOBS: usize = 2;
-
 /// What is to be exported.
 pub struct Export {
     /// The release manifest's path.
@@ -50,6 +32,15 @@ pub struct Export {
     pub jobs: usize,
     /// How fast, all together.
     pub rate: Option<Rate>,
+}
+
+/// The file that a bundle is written to.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// Its name.
+    pub output: &'a Path,
+    /// Whether a file of that name is replaced once the new one is complete.
+    pub replace: bool,
 }
 
 /// A release whose documents were all read: everything is known, nothing has moved.
@@ -75,8 +66,9 @@ pub struct Exported {
 }
 
 impl Export {
-    /// Whether the bundle may be written to `output`: not over what it is made from.
-    pub fn check_output(&self, output: &Path, replace: bool, keys: &[PathBuf]) -> Result<()> {
+    /// Whether the bundle may be written to this file: not over what it is made from.
+    pub fn check_output(&self, target: Target, keys: &[PathBuf]) -> Result<()> {
+        let Target { output, replace } = target;
         check_target(output, replace)?;
         let input = keys.iter().chain([&self.manifest]).find(|input| same_file(input, output));
         match input {
@@ -133,6 +125,9 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((identity(a), identity(b)), (Ok(a), Ok(b)) if a == b)
 }
 
+/// Transfers at once while a bundle is compressed.
+const PACKING_JOBS: usize = 2;
+
 impl Prepared {
     /// The rules' verdicts, if this many keys sign.
     pub fn verdicts(&self, keys: usize) -> Vec<Verdict> {
@@ -155,13 +150,12 @@ impl Prepared {
     /// Signs the bundle and writes it to a file.
     pub async fn write(
         &self,
-        output: &Path,
-        replace: bool,
+        to: Target<'_>,
         keys: &[SigningKey],
         watch: Arc<dyn Watch>,
     ) -> Result<Exported> {
         let (sealing, signers) = self.seal(keys)?;
-        let writer = Arc::new(Writer::create(output, sealing, replace, &|text| watch.note(text))?);
+        let writer = Arc::new(Writer::create(to.output, sealing, to.replace, &|text| watch.note(text))?);
         if writer.resumed() > 0 {
             watch.note(&format!("going on with an interrupted export: {} bytes are there", writer.resumed()));
         }
@@ -198,18 +192,12 @@ impl Prepared {
     }
 
     /// Signs the bundle and writes its compressed form to a file.
-    pub async fn pack(
-        &self,
-        output: &Path,
-        replace: bool,
-        keys: &[SigningKey],
-        watch: Arc<dyn Watch>,
-    ) -> Result<Exported> {
-        match self.pack_once(output, replace, keys, &watch).await {
+    pub async fn pack(&self, to: Target<'_>, keys: &[SigningKey], watch: Arc<dyn Watch>) -> Result<Exported> {
+        match self.pack_once(to, keys, &watch).await {
             // It was not written as it stands there, or its disk did not keep it: that costs time, no more.
             Err((true, error)) if is_damage(&error) => {
                 watch.note(&format!("{}; beginning anew", error.sentence()));
-                self.pack_once(output, replace, keys, &watch).await.map_err(|(_, error)| error)
+                self.pack_once(to, keys, &watch).await.map_err(|(_, error)| error)
             }
             packed => packed.map_err(|(_, error)| error),
         }
@@ -218,15 +206,14 @@ impl Prepared {
     /// On failure also tells whether an interrupted export had been gone on with, which is then given up.
     async fn pack_once(
         &self,
-        output: &Path,
-        replace: bool,
+        to: Target<'_>,
         keys: &[SigningKey],
         watch: &Arc<dyn Watch>,
     ) -> Result<Exported, (bool, Error)> {
         let fresh = |error| (false, error);
         let (sealing, signers) = self.seal(keys).map_err(fresh)?;
         let mut packed =
-            Packed::create(output, &sealing, replace, &|text| watch.note(text)).map_err(fresh)?;
+            Packed::create(to.output, &sealing, to.replace, &|text| watch.note(text)).map_err(fresh)?;
         let resumed = packed.resumed() > 0;
         if resumed {
             watch.note(&format!("going on with an interrupted export: {} bytes are there", packed.resumed()));
@@ -276,4 +263,19 @@ impl Prepared {
         let signers = signatures.iter().map(|(id, _)| *id).collect();
         Ok((draft.sign(&self.plan, signatures)?, signers))
     }
+}
+
+/// Runs work in a task of its own, which ends with whoever waits for it.
+async fn aside<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    match task.join_next().await {
+        Some(Ok(outcome)) => outcome,
+        _ => Err(file::ended()),
+    }
+}
+
+/// Whether what an interrupted export has left is to blame, and not the source.
+fn is_damage(error: &Error) -> bool {
+    error.kind().exit() == Exit::Untrusted && error.failed_side() != Some(Side::Source)
 }

@@ -69,7 +69,7 @@ async fn vouch(
     watch: Arc<dyn Watch>,
 ) -> Result<Signed> {
     let id = claim.id;
-    let known = sealed.seal().embedded().iter().any(|known| *known == claim);
+    let known = sealed.seal().embedded().contains(&claim);
     let signature = claim.signature;
     let keyring = Keyring::of(public, "the signing key");
     let trusted: Bundle<Trusted> = sealed.signed(claim).trust(&keyring, Moment::now())?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::site::{self, Site};
 use crate::bundle::{Bundle, Input, Piped, Trusted, Verified};
-use crate::content::{Procession, Stage, Watch, file};
+use crate::content::{Meter, Procession, Stage, Watch, file};
 use crate::error::Result;
 
 /// Checks signatures, statement and sums: reads the first kilobytes only.
@@ -54,11 +54,9 @@ pub async fn received(
 
 /// Everything of it that was not read yet.
 pub async fn rest(piped: &Piped, watch: Arc<dyn Watch>) -> Result<()> {
-    let sizes = piped.statement().entries.iter();
-    let left = sizes.map(|entry| entry.size).sum();
-    watch.stage(Stage { verb: "verifying", parts: vec![("pipe".to_owned(), left)] });
+    watch.stage(Stage { verb: "verifying", parts: vec![("pipe".to_owned(), piped.left().await)] });
     while piped.next().await?.is_some() {
-        piped.skip().await?;
+        piped.skip(&Meter::new(watch.clone(), 0)).await?;
     }
     piped.finish().await
 }

@@ -365,6 +365,18 @@ pub fn run(mut command: Command) -> Run {
     Run::of(shown, output)
 }
 
+/// Runs a command that reads a file through a pipe: `cat FILE | sealift …`.
+#[track_caller]
+pub fn piped(scratch: &Scratch, file: &str, arguments: &str) -> Run {
+    let mut cat = Command::new("cat").arg(scratch.path(file)).stdout(Stdio::piped()).spawn().unwrap();
+    let mut command = scratch.command(arguments);
+    command.stdin(cat.stdout.take().unwrap());
+    let run = run(command);
+    // It may have been left in the middle.
+    let _ = cat.wait();
+    run
+}
+
 /// Whether another program is there to test against. Where it is not, the test says that it is
 /// skipped; with SEALIFT_REQUIRE_PEERS=1 it fails.
 pub fn peer(program: &str) -> bool {
