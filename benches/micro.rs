@@ -190,6 +190,8 @@ impl Sealed {
             channel: Channel::Development,
             created: Moment::default(),
             expires: None,
+            upgrades_from: None,
+            trust_root: None,
         };
         let draft = Draft::new(&release, &plan, policy::record(release.tier, &[]))?;
         let signature = (key.public().id(), key.sign(draft.sums()));
