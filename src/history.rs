@@ -12,17 +12,19 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::content::file;
+use crate::content::{file, guard};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::Digest;
 use crate::release::{Moment, ReleaseName, UpgradePath, Version};
+
+const FOREIGN: &str = "others can change what is remembered";
 
 /// The program did not exist before: no clock that says so is right.
 const BEGINNING: &str = "2026-11-01T00:00:00Z";
@@ -46,12 +48,25 @@ pub struct Sighting {
     pub epoch: u64,
     /// The time that it states.
     pub created: Moment,
+    /// This machine's clock.
+    pub clock: Moment,
     /// The versions that it may be installed over.
     pub upgrades_from: Option<UpgradePath>,
     /// The digest of its signed sums: it, and nothing else.
     pub bundle: Digest,
-    /// Its images, by their names, and their top documents.
+    /// Its images' top documents, by what the release calls them and by each of their full names.
     pub images: BTreeMap<String, Digest>,
+}
+
+impl Sighting {
+    /// The time that it states, as far as it can have been. Where the machine's clock may be right, one far
+    /// ahead of it is somebody's mistake, and must not make everything else expire.
+    fn past(&self) -> Moment {
+        match BEGINNING.parse::<Moment>() {
+            Ok(beginning) if self.clock >= beginning => self.created.min(self.clock.a_day_later()),
+            _ => self.created,
+        }
+    }
 }
 
 /// What is asked for although the memory speaks against it, or beyond it.
@@ -115,17 +130,30 @@ impl History {
 
     /// The time that counts: the machine's clock, but never earlier than what an accepted bundle
     /// stated, and never before this program existed. Says so through `note` where the clock is behind.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read, or others can write to it. Memories of single releases that are damaged
+    /// are only noted here: they stop that release, not all others.
     pub fn clock(&self, own: Moment, note: &dyn Fn(&str)) -> Result<Moment> {
-        let mut latest: Moment = BEGINNING.parse()?;
+        let mut latest: (Moment, Option<PathBuf>) = (BEGINNING.parse()?, None);
         for name in self.names()? {
-            latest = latest.max(self.read(&name)?.map_or(latest, |record| record.time));
+            match self.read(&name) {
+                Ok(Some(record)) if record.time > latest.0 => latest = (record.time, Some(self.path(&name))),
+                Ok(_) => {}
+                Err(error) => note(&format!("{error:#}; that release cannot be imported")),
+            }
         }
-        if own < latest {
+        if own < latest.0 {
+            let reason = match latest.1 {
+                Some(path) => format!("a bundle that was imported here says so ({})", path.display()),
+                None => "this program did not exist before".to_owned(),
+            };
             note(&format!(
-                "this machine's clock is behind: it says {own}, but it is at least {latest}; that is taken for now"
+                "this machine's clock is behind: it says {own}, but it is at least {}: {reason}",
+                latest.0
             ));
         }
-        Ok(own.max(latest))
+        Ok(own.max(latest.0))
     }
 
     /// Whether a bundle may be accepted after what was accepted before.
@@ -154,7 +182,8 @@ impl History {
     /// imported; `Io` where nothing could be written later.
     pub fn hold(&self, sighting: Sighting, leave: Leave) -> Result<Held> {
         let failed = |e: &std::io::Error| self.unwritable(e);
-        std::fs::create_dir_all(&self.directory).map_err(|e| failed(&e))?;
+        let mut maker = std::fs::DirBuilder::new();
+        maker.recursive(true).mode(0o755).create(&self.directory).map_err(|e| failed(&e))?;
         self.check_directory()?;
         let path = self.directory.join(format!("{}.lock", sighting.name));
         let mut options = OpenOptions::new();
@@ -203,7 +232,7 @@ impl History {
             Ok(_) => {}
         }
         let (bytes, facts) = file::read_with_facts(&path, "what is remembered", limits::RECORD)?;
-        refuse_foreign(&facts, &path)?;
+        guard::of_own(&facts, &path, Kind::StatePerms, FOREIGN)?;
         parse(&bytes, name).map(Some).map_err(|what| corrupt(&path, &what))
     }
 
@@ -218,7 +247,8 @@ impl History {
             .at(self.directory.display())
             .got("not a directory"));
         }
-        refuse_foreign(&facts, &self.directory)
+        guard::of_own(&facts, &self.directory, Kind::StatePerms, FOREIGN)?;
+        guard::of_above(&self.directory, Kind::StatePerms)
     }
 
     fn unwritable(&self, error: &std::io::Error) -> Error {
@@ -233,7 +263,10 @@ impl History {
         let body = format!("{body}\n");
         let path = self.path(&record.name);
         let fresh = path.with_extension(format!("new.{}", std::process::id()));
-        let mut file = File::create(&fresh).map_err(failed)?;
+        // Whatever the umask is: a memory that others can write to is refused.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o644);
+        let mut file = options.open(&fresh).map_err(failed)?;
         let written = write!(file, "{}\n{body}", Digest::of(body.as_bytes()).hex())
             .and_then(|()| file.sync_all())
             .and_then(|()| std::fs::rename(&fresh, &path));
@@ -280,7 +313,7 @@ impl Record {
                 .at(&sighting.name)
                 .got(shown(&sighting.version, sighting.sequence))
                 .expected(format_args!("{} or newer", shown(&self.newest.version, self.newest.sequence)))
-                .hint("--allow-downgrade installs it nevertheless"));
+                .hint("--allow-downgrade installs it nevertheless; where one machine fills several places, each wants a --state of its own"));
         }
         match &sighting.upgrades_from {
             Some(path)
@@ -300,10 +333,10 @@ impl Record {
     fn check_content(&self, sighting: &Sighting) -> Result<()> {
         let two = |what: &str| {
             Error::new(Kind::Equivocation, what)
-                .hint("ask the release team which of the two is theirs; a new content needs a new version")
+                .hint("ask the release team which of the two is theirs; a new content needs a new version; while developing, --state elsewhere forgets it")
         };
         for known in &self.accepted {
-            if known.release.version != sighting.version {
+            if known.release.version.precedence(&sighting.version) != Ordering::Equal {
                 if known.release.sequence.is_some()
                     && known.release.sequence == sighting.sequence
                     && sighting.epoch == self.epoch
@@ -339,7 +372,7 @@ impl Record {
             schema: 1,
             name: sighting.name.clone(),
             epoch: sighting.epoch,
-            time: sighting.created,
+            time: Moment::default(),
             installed: sighting.version.clone(),
             newest: release.clone(),
             accepted: Vec::new(),
@@ -348,9 +381,10 @@ impl Record {
             record.newest = release.clone();
         }
         record.epoch = record.epoch.max(sighting.epoch);
-        record.time = record.time.max(sighting.created);
+        record.time = record.time.max(sighting.past());
         record.installed = sighting.version;
-        let known = record.accepted.iter().position(|known| known.release.version == release.version);
+        let same = |known: &Accepted| known.release.version.precedence(&release.version) == Ordering::Equal;
+        let known = record.accepted.iter().position(same);
         let mut images = known.map(|at| record.accepted.remove(at).images).unwrap_or_default();
         images.extend(sighting.images);
         record.accepted.push(Accepted { release, bundle: sighting.bundle, images });
@@ -361,11 +395,11 @@ impl Record {
 }
 
 impl Mark {
-    /// By the sequence where both have a place in it, else by the version.
+    /// By the sequence, where there is one: a release without a place in it is older than any that has one.
     fn is_newer_than(&self, sighting: &Sighting) -> bool {
         match (self.sequence, sighting.sequence) {
-            (Some(known), Some(new)) => known > new,
-            _ => self.version.precedence(&sighting.version) == Ordering::Greater,
+            (None, None) => self.version.precedence(&sighting.version) == Ordering::Greater,
+            (known, new) => known > new,
         }
     }
 }
@@ -400,19 +434,6 @@ fn corrupt(path: &Path, what: &str) -> Error {
         .at(path.display())
         .got(what)
         .hint("put it back from a copy; or, knowing that older bundles will pass once more, remove the file or import with --reset-state")
-}
-
-fn refuse_foreign(facts: &std::fs::Metadata, path: &Path) -> Result<()> {
-    let mode = facts.permissions().mode() & 0o777;
-    let me = rustix::process::geteuid().as_raw();
-    if mode & 0o022 == 0 && (facts.uid() == me || facts.uid() == 0) {
-        return Ok(());
-    }
-    Err(Error::new(Kind::StatePerms, "others can change what is remembered")
-        .at(path.display())
-        .got(format_args!("mode {mode:04o}, owner {}", facts.uid()))
-        .expected(format_args!("writable by its owner only, who is {me} or 0"))
-        .hint(format_args!("chmod go-w {0}; chown {me} {0}", path.display())))
 }
 
 /// Takes the lock together with those who hold it for the same thing; gives back what others hold it

@@ -72,6 +72,10 @@ pub const RELEASE_MANIFEST: u64 = 1 << 20;
 /// A key or passphrase file.
 pub const KEY_FILE: u64 = 64 << 10;
 
+/// Bytes of sums that are hashed to find out whether signatures under strange names are a trusted key's:
+/// seconds of work, whatever a stranger sends.
+pub const STRANGERS_CLAIMS: u64 = 1 << 30;
+
 /// A trust store that travels in a bundle: thousands of keys' worth.
 pub const TRUST_ROOT: u64 = 1 << 20;
 

@@ -126,13 +126,11 @@ impl UpgradePath {
 }
 
 impl Version {
-    /// Which of two versions is the older one: by the rules of semantic versioning (§11) where both
-    /// can be read that way, else number by number and word by word.
+    /// Which of two versions is the older one; `Equal` for two spellings of one (`v2.1`, `2.1.0`). Numbers
+    /// first, a missing one being 0; what follows them (`-rc.1`, `.beta`, `_2`) comes before the release itself, as
+    /// in semantic versioning; what follows a `+` comes after it, so that rebuilds have an order.
     pub fn precedence(&self, other: &Version) -> Ordering {
-        match (self.semantic(), other.semantic()) {
-            (Some(one), Some(other)) => one.cmp_precedence(&other),
-            _ => words_of(&self.0).cmp(&words_of(&other.0)),
-        }
+        Order::of(&self.0).cmp(&Order::of(&other.0))
     }
 
     /// Read generously: `v2.1` is 2.1.0, `2026.07.01` is 2026.7.1.
@@ -158,7 +156,17 @@ impl Version {
     }
 }
 
-/// A part of a version. Words come before numbers, so that `1.0.rc` is older than `1.0.0`.
+/// A version, taken apart: compared field by field.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Order<'a> {
+    numbers: Vec<Part<'a>>,
+    /// Before that: false sorts first.
+    released: bool,
+    before: Vec<Part<'a>>,
+    after: Vec<Part<'a>>,
+}
+
+/// A run of digits or of other characters.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Part<'a> {
     Word(&'a str),
@@ -166,8 +174,36 @@ enum Part<'a> {
     Number(usize, &'a str),
 }
 
-fn words_of(version: &str) -> Vec<Part<'_>> {
-    version.strip_prefix('v').unwrap_or(version).split(['.', '_', '+', '-']).map(Part::of).collect()
+impl<'a> Order<'a> {
+    fn of(version: &'a str) -> Self {
+        let version = version.strip_prefix('v').unwrap_or(version);
+        let (version, after) = version.split_once('+').unwrap_or((version, ""));
+        let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
+        let (numbers, before) = version.split_at_checked(end).unwrap_or((version, ""));
+        let mut numbers: Vec<_> =
+            numbers.split('.').filter(|number| !number.is_empty()).map(Part::of).collect();
+        while numbers.last().is_some_and(|number| *number == Part::Number(0, "")) {
+            numbers.pop();
+        }
+        let before = parts_of(before);
+        Order { numbers, released: before.is_empty(), before, after: parts_of(after) }
+    }
+}
+
+/// Runs of digits and of letters: `rc10` comes after `rc9`.
+fn parts_of(text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    for word in text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
+        let mut rest = word;
+        while let Some(first) = rest.chars().next() {
+            let digits = first.is_ascii_digit();
+            let end = rest.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(rest.len());
+            let (part, behind) = rest.split_at_checked(end).unwrap_or((rest, ""));
+            parts.push(Part::of(part));
+            rest = behind;
+        }
+    }
+    parts
 }
 
 impl<'a> Part<'a> {
@@ -353,20 +389,36 @@ mod tests {
             ["1.9.9", "1.10.0"],
             ["v1.9", "1.10"],
             ["2.1.0-rc.2", "2.1.0-rc.10"],
+            ["2.1.0-rc9", "2.1.0-rc10"],
             ["2.1.0-rc.1", "2.1.0"],
+            ["2.1.0.rc1", "2.1.0"],
+            ["2.1.0_rc1", "2.1.0"],
+            ["2.1.0-rc.01", "2.1.0"],
+            ["2.1.0-9-gabc", "2.1.0-10-gdef"],
+            ["2.1.0", "2.1.0+k3s1"],
+            ["2.1.0+k3s1", "2.1.0+k3s2"],
+            ["2.1.0+k3s9", "2.1.0+k3s10"],
             ["2026.07.01", "2026.11.1"],
+            ["2026.07.01.1-rc1", "2026.07.01.1"],
             ["2026-11-09", "2026-11-20"],
+            ["2026-11-09", "2027-01-01"],
             ["1.2.3.4", "1.2.3.10"],
+            ["1.2.3", "1.2.3.1"],
             ["1.2.3.beta", "1.2.3.4"],
             ["20241231", "20250101"],
+            ["nightly-9", "nightly-10"],
         ];
         for [older, newer] in ordered {
             let (older, newer): (Version, Version) = (older.parse().unwrap(), newer.parse().unwrap());
             assert_eq!(older.precedence(&newer), Ordering::Less, "{older} {newer}");
             assert_eq!(newer.precedence(&older), Ordering::Greater, "{newer} {older}");
         }
-        let (short, long): (Version, Version) = ("v2.1".parse().unwrap(), "2.1.0".parse().unwrap());
-        assert_eq!(short.precedence(&long), Ordering::Equal);
+        for [one, other] in
+            [["v2.1", "2.1.0"], ["2.1", "2.1.0.0"], ["2.01", "2.1"], ["2.1-rc1", "2.1.0_rc.1"]]
+        {
+            let (one, other): (Version, Version) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(one.precedence(&other), Ordering::Equal, "{one} {other}");
+        }
     }
 
     #[test]

@@ -85,6 +85,9 @@ fn the_sequence_goes_before_the_version() {
         .says("got 2026-b (sequence 7), expected 2026-a (sequence 8) or newer");
     import(&scratch, "last.tar").ok();
     import(&scratch, "second.tar").fails(4, "Rollback");
+    // One without a place in the sequence is older than all that have one.
+    scratch.export_small("none.tar", "2027-a", "", &["release"]);
+    import(&scratch, "none.tar").fails(4, "Rollback");
     // A release that ran ahead of all others: the next epoch of the trust store forgets it.
     scratch.write("trust/trust.toml", "schema = 1\nepoch = 1\n");
     scratch.chmod("trust/trust.toml", 0o644);
@@ -142,7 +145,7 @@ fn a_version_that_comes_again_with_another_content_is_always_refused() {
     for leave in ["", " --allow-downgrade", " --allow-downgrade --require-state"] {
         import(&scratch, &format!("again.tar{leave}"))
             .fails(3, "Equivocation")
-            .says("small 1.0.0: tool/standard: got sha256:")
+            .says("small 1.0.0: registry.example.com/tools/tool:1.0.0: got sha256:")
             .says("a new content needs a new version");
     }
     scratch.sealift("verify again.tar --trust trust").fails(3, "Equivocation");
@@ -164,6 +167,44 @@ fn one_place_in_the_sequence_is_for_one_version() {
 }
 
 #[test]
+fn another_spelling_is_no_other_version_and_another_label_no_other_image() {
+    let scratch = releases(&["1.0.0"]);
+    import(&scratch, "1.0.0.tar").ok();
+    rebuilt(&scratch);
+    for version in ["v1.0.0", "1.0", "1.0.0.0"] {
+        scratch.export_small("again.tar", version, "", &["release"]);
+        import(&scratch, "again.tar").fails(3, "Equivocation");
+        scratch.remove("again.tar");
+    }
+    let renamed = support::SMALL.replace("\"tool\"", "\"engine\"").replace("standard", "std");
+    scratch.write("renamed.toml", renamed);
+    let export =
+        "export renamed.toml -o again.tar --key release.key.pem --mirror registry.example.com=oci:images";
+    scratch.sealift(export).ok();
+    import(&scratch, "again.tar")
+        .fails(3, "Equivocation")
+        .says("registry.example.com/tools/tool:1.0.0: got sha256:");
+}
+
+#[test]
+fn two_images_of_one_label_are_no_statement() {
+    let scratch = Scratch::with_release().exported();
+    let mut parts = Parts::read(&scratch.read("bundle.tar"));
+    parts.edit_statement(|statement| {
+        for key in ["name", "variant"] {
+            statement["images"][1][key] = statement["images"][0][key].clone();
+        }
+    });
+    parts.resum();
+    parts.resign(&signing_key(&scratch.path("release.key.pem")));
+    scratch.write("twice.tar", parts.write());
+    scratch
+        .sealift("verify twice.tar --trust trust")
+        .fails(3, "StatementInvalid")
+        .says("two images of one name");
+}
+
+#[test]
 fn parts_of_a_release_are_no_other_content() {
     let scratch = Scratch::with_release();
     for variant in ["standard", "edge"] {
@@ -175,7 +216,8 @@ fn parts_of_a_release_are_no_other_content() {
     let memory: Value = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
     assert_eq!(memory["accepted"].as_array().unwrap().len(), 1);
     let images = memory["accepted"][0]["images"].as_object().unwrap();
-    assert_eq!(images.keys().collect::<Vec<_>>(), ["agent/standard", "engine/edge", "engine/standard"]);
+    let labels: Vec<_> = images.keys().filter(|name| !name.contains(':')).collect();
+    assert_eq!(labels, ["agent/standard", "engine/edge", "engine/standard"]);
 }
 
 // ── Upgrade paths ────────────────────────────────────────────────────────────────────────────────
@@ -248,8 +290,53 @@ fn time_does_not_run_backwards() {
     at(&scratch, "2027-07-02 00:00:00", "import recent.tar --to oci:there --trust trust").ok();
     at(&scratch, "2027-05-01 00:00:00", "verify old.tar --trust trust --allow-downgrade")
         .fails(3, "Expired")
-        .says("it is at least 2027-07-01T00:00:00Z");
+        .says("it is at least 2027-07-01T00:00:00Z: a bundle that was imported here says so");
+    at(&scratch, "1970-01-02 00:00:00", "import old.tar --to oci:there --trust trust --reset-state")
+        .fails(3, "Expired");
     at(&scratch, "1970-01-02 00:00:00", "verify old.tar --trust trust --allow-downgrade").fails(3, "Expired");
+}
+
+#[test]
+fn a_time_far_ahead_makes_nothing_else_expire() {
+    if !peer("faketime") {
+        return;
+    }
+    let scratch = Scratch::with_small_release();
+    scratch.export_small("good.tar", "1.0.0", "expires = \"2028-06-01T00:00:00Z\"", &["release"]);
+    let mut parts = Parts::read(&scratch.read("good.tar"));
+    parts.edit_statement(|statement| {
+        statement["created"] = "9999-01-01T00:00:00Z".into();
+        statement["expires"] = Value::Null;
+        statement["name"] = "ahead".into();
+    });
+    parts.resum();
+    parts.resign(&signing_key(&scratch.path("release.key.pem")));
+    scratch.write("ahead.tar", parts.write());
+    at(&scratch, "2027-05-01 00:00:00", "import ahead.tar --to oci:one --trust trust").ok();
+    at(&scratch, "2027-05-03 00:00:00", "import good.tar --to oci:two --trust trust").ok();
+}
+
+#[test]
+fn the_mask_of_the_user_does_not_matter() {
+    let scratch = releases(&["1.0.0", "1.1.0"]);
+    for bundle in ["1.0.0.tar", "1.1.0.tar"] {
+        let mut command = scratch.tool("sh", "-c");
+        command.arg(format!(
+            "umask 000; exec {} import {bundle} --to oci:there --trust trust",
+            env!("CARGO_BIN_EXE_sealift")
+        ));
+        support::run(command).ok();
+    }
+}
+
+#[test]
+fn an_export_states_no_time_that_has_not_come() {
+    let scratch = Scratch::with_small_release();
+    let image =
+        Image { platforms: vec!["linux/amd64"], created: "2999-01-01T00:00:00Z", ..Image::new("ahead") };
+    Layout::new(scratch.path("images")).add("registry.example.com/tools/tool:1.0.0", &image);
+    scratch.sealift(support::EXPORT).fails(2, "Usage").says("got 2999-01-01T00:00:00Z").says("--created");
+    scratch.sealift(&format!("{} --created 2026-11-01T00:00:00Z", support::EXPORT)).ok();
 }
 
 #[test]
@@ -294,13 +381,20 @@ fn a_damaged_memory_refuses() {
         )
         .into_bytes(),
     ];
+    scratch.write("home/state/other.json", "junk");
+    import(&scratch, "1.0.0.tar").ok().says("home/state/other.json").says("that release cannot be imported");
+    scratch.remove("home/state/other.json");
+    let good = scratch.read(MEMORY);
     let flips = (0..good.len()).step_by(29).map(flipped);
     for bytes in damaged.into_iter().chain(flips) {
         scratch.write(MEMORY, &bytes);
         import(&scratch, "1.1.0.tar").fails(3, "StateCorrupt").says(MEMORY).says("--reset-state");
     }
     scratch.sealift("verify 1.1.0.tar --trust trust").fails(3, "StateCorrupt");
-    scratch.sealift("inspect 1.1.0.tar --trust trust").fails(3, "StateCorrupt");
+    scratch
+        .sealift("inspect 1.1.0.tar --trust trust")
+        .ok()
+        .says("what is remembered of earlier imports is damaged");
     import(&scratch, "1.1.0.tar --reset-state").ok();
     assert_eq!(memory(&scratch)["installed"], "1.1.0");
     import(&scratch, "1.0.0.tar").fails(4, "Rollback");

@@ -109,14 +109,20 @@ fn rules_that_make_no_sense_are_refused_before_any_bundle_is_read() {
         ("threshold = 4",                                   "a threshold that can never be met"),
         ("treshold = 2",                                    "trust.toml:2:1"),
         ("threshold = 2\n[[rule]]\nthreshold = 1",          "exclude each other"),
+        ("keys = []",                                       "an empty list of keys"),
+        ("[[rule]]\nkeys = []",                             "an empty list of keys"),
+        ("[[rule]]\nbundles = []",                          "an empty list of bundles"),
+        ("[[rule]]\ntiers = []",                            "an empty list of tiers"),
+        ("[[rule]]\nbundles = [\"*\"]",                     "not the name of a bundle"),
         ("[[rule]]\nkeys = [\"d\"]",                        "a key that the store does not hold"),
         ("[[rule]]\nkeys = [\"a\", \"a\"]\nthreshold = 2",  "a key stands twice"),
         ("[[rule]]\nkeys = [\"a\", \"b\"]\nthreshold = 3",  "never be met"),
         ("[[rule]]\nbundles = [\"Small\"]",                 "not the name of a bundle"),
         ("[[rule]]\nbundles = [\"*small\"]",                "not the name of a bundle"),
         ("[[rule]]\ntiers = [\"gold\"]",                    "is not a tier"),
-        ("[keys.d]\nnot_after = \"2030-01-01T00:00:00Z\"",  "a key that the store does not hold"),
-        ("[keys.a]\nnot_after = \"soon\"",                  "is not a time"),
+        ("[key.d]\nnot_after = \"2030-01-01T00:00:00Z\"",   "a key that the store does not hold"),
+        ("[key.a]\nnot_after = 2030-01-01T00:00:00Z",       "times are in quotes"),
+        ("[key.a]\nnot_after = \"soon\"",                   "is not a time"),
         ("[root]\nkeys = [\"a\"]\nthreshold = 2",           "never be met"),
         ("[[revoked]]\nkey = \"a\"\nreason = \"x\"",        "named by its id"),
         ("[[revoked]]\nreason = \"x\"",                     "missing field `key`"),
@@ -140,8 +146,18 @@ fn rules_that_make_no_sense_are_refused_before_any_bundle_is_read() {
 
 // ── Who may sign what ────────────────────────────────────────────────────────────────────────────
 
+/// The small release under another name or of another tier, with one image, signed by these keys.
+#[track_caller]
+fn export_as(scratch: &Scratch, bundle: &str, from: &str, to: &str, keys: &[&str]) {
+    scratch.write("as.toml", support::SMALL.replacen(from, to, 1));
+    let keys: String = keys.iter().map(|key| format!("--key {key}.key.pem ")).collect();
+    scratch
+        .sealift(&format!("export as.toml -o {bundle} --mirror registry.example.com=oci:images {keys}"))
+        .ok();
+}
+
 #[test]
-fn the_first_rule_that_fits_a_bundle_decides() {
+fn rules_say_who_may_sign_what() {
     let scratch = with_keys();
     rules(
         &scratch,
@@ -153,37 +169,66 @@ keys      = ["a", "b"]
 threshold = 2
 [[rule]]
 bundles = ["small"]
+tiers   = ["community"]
 keys    = ["b"]
+[[rule]]
+keys = ["a"]
 "#,
     );
-    // Tier community: the second rule, of which only b is.
-    scratch.export_small("a.tar", "1.0.0", "", &["a"]);
+    // Tier community: the second rule, which asks for b.
+    export_as(&scratch, "a.tar", "small", "small", &["a"]);
     judged(&scratch, "a.tar")
         .fails(3, "KeyNotAuthorized")
         .says("keys that may not sign small, tier community")
         .says("got a, expected 1 of ")
         .says("sealift trust show");
-    scratch.export_small("b.tar", "1.0.0", "", &["b", "c"]);
+    export_as(&scratch, "b.tar", "small", "small", &["b", "c"]);
     judged(&scratch, "b.tar").ok();
     assert_eq!(signers(scratch.sealift("verify b.tar --trust trust --json")), ["b"], "c has no say here");
-
-    // Another name: no rule at all.
-    let other = String::from_utf8(scratch.read("b.tar.toml")).unwrap().replace("\"small\"", "\"other\"");
-    scratch.write("other.toml", other);
-    let export = "export other.toml -o other.tar --mirror registry.example.com=oci:images --key b.key.pem";
-    scratch.sealift(export).ok();
-    judged(&scratch, "other.tar")
-        .fails(3, "KeyNotAuthorized")
-        .says("no rule of the trust store is about this bundle");
-
-    // Tier sovereign: the first rule, and both keys.
-    let sovereign = String::from_utf8(scratch.read("b.tar.toml")).unwrap().replace("community", "sovereign");
-    scratch.write("sovereign.toml", sovereign);
-    let export = "export sovereign.toml -o s.tar --mirror registry.example.com=oci:images --key b.key.pem";
-    scratch.sealift(export).ok();
+    // Tier sovereign: the first one, which asks for both.
+    export_as(&scratch, "s.tar", "community", "sovereign", &["b"]);
     judged(&scratch, "s.tar").fails(3, "ThresholdNotMet").says("expected 2 of ");
     scratch.sealift("sign s.tar --key a.key.pem").ok();
     judged(&scratch, "s.tar").ok();
+    // A tier is what a bundle says of itself: with one that no rule gives it, it does not become one of the rest.
+    export_as(&scratch, "d.tar", "community", "developer", &["a"]);
+    judged(&scratch, "d.tar")
+        .fails(3, "KeyNotAuthorized")
+        .says("no rule of the trust store allows this bundle");
+    // A bundle that no rule names is one of the rest.
+    export_as(&scratch, "other.tar", "\"small\"", "\"other\"", &["a"]);
+    judged(&scratch, "other.tar").ok();
+    rules(&scratch, "[[rule]]\nbundles = [\"small\"]");
+    judged(&scratch, "other.tar")
+        .fails(3, "KeyNotAuthorized")
+        .says("trust/trust.toml: other, tier community");
+}
+
+#[test]
+fn a_right_to_some_images_is_no_right_to_others() {
+    let scratch = with_keys();
+    scratch.export_small("bundle.tar", "1.0.0", "", &["a"]);
+    for (images, good) in [
+        ("registry.example.com/tools/*", true),
+        ("registry.example.com/nexus/*", false),
+        ("registry.example.com/tool", false),
+    ] {
+        rules(&scratch, &format!("[[rule]]\nimages = [{images:?}]"));
+        match good {
+            true => judged(&scratch, "bundle.tar").ok(),
+            false => judged(&scratch, "bundle.tar").fails(3, "KeyNotAuthorized"),
+        };
+    }
+}
+
+#[test]
+fn keys_for_the_store_alone_sign_no_bundles() {
+    let scratch = with_keys();
+    rules(&scratch, "keys = [\"a\", \"b\"]\n[root]\nkeys = [\"c\"]");
+    scratch.export_small("c.tar", "1.0.0", "", &["c"]);
+    judged(&scratch, "c.tar").fails(3, "KeyNotAuthorized");
+    scratch.export_small("a.tar", "1.0.0", "", &["a"]);
+    judged(&scratch, "a.tar").ok();
 }
 
 #[test]
@@ -207,12 +252,12 @@ fn a_revoked_key_counts_no_longer_not_even_for_old_bundles() {
 fn a_key_counts_until_its_end() {
     let scratch = with_keys();
     scratch.export_small("bundle.tar", "1.0.0", "", &["a"]);
-    rules(&scratch, "[keys.a]\nnot_after = \"2026-11-10T00:00:00Z\"");
+    rules(&scratch, "[key.a]\nnot_after = \"2026-11-10T00:00:00Z\"");
     judged(&scratch, "bundle.tar").fails(3, "KeyExpired").says("expected before 2026-11-10T00:00:00Z");
-    rules(&scratch, "[keys.a]\nnot_after = \"9999-01-01T00:00:00Z\"");
+    rules(&scratch, "[key.a]\nnot_after = \"9999-01-01T00:00:00Z\"");
     judged(&scratch, "bundle.tar").ok();
     // Where a second key is enough, the first one's end is no harm.
-    rules(&scratch, "[keys.a]\nnot_after = \"2026-11-10T00:00:00Z\"");
+    rules(&scratch, "[key.a]\nnot_after = \"2026-11-10T00:00:00Z\"");
     scratch.sealift("sign bundle.tar --key b.key.pem").ok();
     judged(&scratch, "bundle.tar").ok();
 }
@@ -249,11 +294,87 @@ fn a_store_that_others_can_change_is_refused() {
         chown(scratch.path(place), Some(4711), None).unwrap();
         judged(&scratch, "bundle.tar")
             .fails(3, "TrustStore")
-            .says("belongs to another user")
+            .says("others can change")
             .says("got owner 4711");
         chown(scratch.path(place), Some(0), None).unwrap();
     }
     judged(&scratch, "bundle.tar").ok();
+}
+
+#[test]
+fn a_store_that_could_be_exchanged_as_a_whole_is_refused() {
+    let scratch = with_keys();
+    scratch.export_small("bundle.tar", "1.0.0", "", &["a"]);
+    std::fs::create_dir(scratch.path("above")).unwrap();
+    std::fs::rename(scratch.path("trust"), scratch.path("above/trust")).unwrap();
+    let verify = "verify bundle.tar --trust above/trust";
+    for (mode, good) in [(0o755, true), (0o775, true), (0o1777, true), (0o757, false), (0o777, false)] {
+        scratch.chmod("above", mode);
+        match good {
+            true => scratch.sealift(verify).ok(),
+            false => scratch
+                .sealift(verify)
+                .fails(3, "TrustStore")
+                .says("others can put something else in its place"),
+        };
+    }
+    scratch.chmod("above", 0o755);
+}
+
+#[test]
+fn what_looks_like_a_rule_or_a_key_counts_or_is_refused() {
+    let scratch = with_keys();
+    scratch.export_small("bundle.tar", "1.0.0", "", &["a"]);
+    scratch.write("trust/README", "three keys");
+    judged(&scratch, "bundle.tar").ok();
+    for name in ["TRUST.TOML", "Trust.toml", "rules.toml", "b.PEM"] {
+        scratch.write(format!("trust/{name}"), "schema = 1\n");
+        judged(&scratch, "bundle.tar").fails(3, "TrustStore").says("that would not count").says(name);
+        scratch.remove(format!("trust/{name}"));
+    }
+    // Two keys of one name: a rule that speaks of it would speak of either.
+    std::fs::copy(scratch.path("b.pub.pem"), scratch.path("trust/a.pem")).unwrap();
+    judged(&scratch, "bundle.tar").fails(3, "TrustStore").says("two keys of one name");
+}
+
+#[test]
+fn a_signature_of_another_bundle_beside_this_one_is_named() {
+    let scratch = with_keys();
+    scratch.export_small("other.tar", "2.0.0", "", &[]);
+    scratch.sealift("sign other.tar --key a.key.pem").ok();
+    scratch.export_small("bundle.tar", "1.0.0", "", &["a"]);
+    let id = scratch.key_id("a.pub.pem");
+    let stale = format!("bundle.tar.{id}.sig");
+    std::fs::rename(scratch.path(format!("other.tar.{id}.sig")), scratch.path(&stale)).unwrap();
+    for command in ["verify bundle.tar --trust trust", "sign bundle.tar --key a.key.pem"] {
+        scratch.sealift(command).fails(3, "SignatureUntrusted").says("Then remove ").says(&stale);
+    }
+}
+
+#[test]
+fn many_strangers_signatures_cost_little() {
+    let scratch = with_keys();
+    // Sixteen signatures under strange names, over sums as long as can be: tried with a few keys, then no more.
+    let mut parts = vec![support::parts::Entry::new("bundle/SHA256SUMS", vec![b'a'; 16 << 20])];
+    for number in 0..16 {
+        parts.push(support::parts::Entry::new(&format!("bundle/signatures/{number:064x}.sig"), vec![1; 64]));
+    }
+    parts.push(support::parts::Entry::new("bundle/bundle.json", *b"{}"));
+    scratch.write("strange.tar", support::parts::Parts(parts).write());
+    let timed = || {
+        let began = std::time::Instant::now();
+        scratch.sealift("verify strange.tar --trust trust --head").fails(3, "SignatureUntrusted");
+        began.elapsed()
+    };
+    let few = timed();
+    for number in 0..40 {
+        scratch.key(&format!("k{number}"));
+        let name = format!("k{number}.pub.pem");
+        std::fs::copy(scratch.path(&name), scratch.path("trust").join(&name)).unwrap();
+    }
+    let many = timed();
+    // 43 keys against 3: without a bound it would be fourteen times as much.
+    assert!(many < few * 6, "{many:?} for 43 keys, {few:?} for 3");
 }
 
 #[test]
@@ -265,14 +386,15 @@ fn show_says_whom_the_store_trusts_and_what_for() {
     rules(
         &scratch,
         &format!(
-            "version = 3\nallow_expired = true\n[keys.b]\nnot_after = \"2030-01-01T00:00:00Z\"\n[[rule]]\nbundles = [\"small\"]\ntiers = [\"community\"]\nkeys = [\"a\", \"b\"]\nthreshold = 2\n[[rule]]\n[root]\nkeys = [\"a\"]\n[[revoked]]\nkey = \"{id}\"\nreason = \"lost\\u001b[2J\""
+            "version = 3\nallow_expired = true\n[key.b]\nnot_after = \"2030-01-01T00:00:00Z\"\n[[rule]]\nbundles = [\"small\"]\ntiers = [\"community\"]\nkeys = [\"a\", \"b\"]\nthreshold = 2\n[[rule]]\n[root]\nkeys = [\"a\"]\n[[revoked]]\nkey = \"{id}\"\nreason = \"lost\\u001b[2J\""
         ),
     );
     let shown = scratch.sealift("trust show --trust trust").ok().stdout;
     for words in [
-        "trust: version 3, epoch 0",
-        "until 2030-01-01T00:00:00Z",
-        "no longer: lost\\u{1b}[2J",
+        "trust: version 3",
+        "epoch 0",
+        "counts until 2030-01-01T00:00:00Z",
+        "revoked: lost\\u{1b}[2J",
         "small of tier community: 2 of a, b",
         "other bundles: 1 of any of the keys",
         "the store itself: 1 of a",
@@ -283,6 +405,18 @@ fn show_says_whom_the_store_trusts_and_what_for() {
     let json = scratch.sealift("trust show --trust trust --json").ok().json();
     assert_eq!(json["version"], 3);
     assert_eq!(json["root"], json!({ "threshold": 1, "keys": ["a"] }));
+    // What changes is said before it does.
+    let root = next(&scratch, "four", &["a", "b"], "version = 4\nthreshold = 1");
+    scratch.export_small("bundle.tar", "1.0.0", &root, &["a", "b"]);
+    let dry = scratch.sealift("trust update bundle.tar --trust trust --dry-run").ok().stdout;
+    for line in [
+        "- small of tier community: 2 of a, b",
+        "+ every bundle: 1 of any of the keys",
+        "- expired bundles: with --allow-expired",
+        "- key ",
+    ] {
+        assert!(dry.contains(line), "{line} in\n{dry}");
+    }
 }
 
 // ── One store follows another ────────────────────────────────────────────────────────────────────
@@ -317,7 +451,7 @@ fn the_next_store_takes_over_when_keys_of_both_have_signed() {
     assert_eq!(scratch.sealift("trust show --trust trust --json").ok().stdout, before);
 
     let done = scratch.sealift("trust update bundle.tar --trust trust/").ok().stdout;
-    assert!(done.contains(&format!("removed {} a", scratch.key_id("a.pub.pem"))), "{done}");
+    assert!(done.contains(&format!("- key {} a: counts", scratch.key_id("a.pub.pem"))), "{done}");
     assert!(
         done.contains("version 2 took the place of version 1, which is kept as trust.version-1"),
         "{done}"
@@ -359,6 +493,15 @@ fn a_store_that_does_not_follow_is_refused() {
         .sealift("trust update old.tar --trust trust")
         .fails(3, "RootChain")
         .says("that the bundle brings");
+    // Of an earlier epoch.
+    rules(&scratch, "version = 2\nepoch = 5");
+    let root = next(&scratch, "earlier", &["b"], "version = 3\nepoch = 4");
+    scratch.export_small("earlier.tar", "1.0.0", &root, &["a", "b"]);
+    scratch
+        .sealift("trust update earlier.tar --trust trust")
+        .fails(3, "RootChain")
+        .says("of an earlier epoch");
+    rules(&scratch, "version = 2");
     // By nobody's next.
     scratch.export_small("none.tar", "1.0.0", "", &["a"]);
     scratch
@@ -367,6 +510,93 @@ fn a_store_that_does_not_follow_is_refused() {
         .says("brings no trust store");
     assert_eq!(scratch.sealift("trust show --trust trust --json").ok().stdout, before);
     assert!(!scratch.has("trust.version-2"));
+}
+
+#[test]
+fn those_who_come_late_can_still_follow() {
+    let scratch = with_keys();
+    rules(&scratch, "version = 1");
+    let root = next(&scratch, "two", &["b"], "version = 2");
+    let expired = format!("expires = \"2026-11-10T00:00:00Z\"\n{root}");
+    scratch.export_small("bundle.tar", "1.0.0", &expired, &["a", "b"]);
+    judged(&scratch, "bundle.tar").fails(3, "Expired");
+    scratch.sealift("trust update bundle.tar --trust trust").ok();
+    // But not with keys that had ended when the bundle was made.
+    let _ = std::fs::remove_dir_all(scratch.path("trust"));
+    scratch.trust("trust", &["a", "b", "c"]);
+    rules(&scratch, "version = 1\n[key.a]\nnot_after = \"2029-01-01T00:00:00Z\"\n[root]\nkeys = [\"a\"]");
+    let mut parts = support::parts::Parts::read(&scratch.read("bundle.tar"));
+    parts.edit_statement(|statement| statement["created"] = "2029-06-01T00:00:00Z".into());
+    parts.resum();
+    parts.0.retain(|entry| !entry.path.starts_with("bundle/signatures/"));
+    scratch.write("late.tar", parts.write());
+    for key in ["a", "c"] {
+        let key = support::parts::signing_key(&scratch.path(format!("{key}.key.pem")));
+        scratch.write(format!("late.tar.{}.sig", key.public().id()), key.sign(parts.sums()));
+    }
+    scratch
+        .sealift("trust update late.tar --trust trust")
+        .fails(3, "RootChain")
+        .says("may not sign the trust store itself");
+}
+
+#[test]
+fn an_update_that_was_cut_off_can_be_repeated() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = with_keys();
+    rules(&scratch, "version = 1");
+    scratch.chmod("trust", 0o750);
+    let root = next(&scratch, "two", &["b"], "version = 2");
+    scratch.export_small("bundle.tar", "1.0.0", &root, &["a", "b"]);
+    // Killed while it wrote the next store, and killed before the two were exchanged.
+    std::fs::create_dir(scratch.path("trust.next")).unwrap();
+    scratch.write("trust.next/half.pem", "-----BEGIN");
+    scratch.trust("trust.version-1", &["b"]);
+    std::fs::copy(scratch.path("two/trust.toml"), scratch.path("trust.version-1/trust.toml")).unwrap();
+    scratch.sealift("trust update bundle.tar --trust trust").ok();
+    assert!(!scratch.has("trust.next"));
+    assert!(scratch.has("trust.version-1/a.pub.pem") && !scratch.has("trust/a.pub.pem"));
+    let mode = std::fs::metadata(scratch.path("trust")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o750, "as before");
+    // Somebody's own directory in the place is not touched.
+    let _ = std::fs::remove_dir_all(scratch.path("trust"));
+    std::fs::rename(scratch.path("trust.version-1"), scratch.path("trust")).unwrap();
+    std::fs::create_dir(scratch.path("trust.version-1")).unwrap();
+    scratch.write("trust.version-1/mine", "");
+    scratch.sealift("trust update bundle.tar --trust trust").fails(2, "OutputExists").says("move it away");
+    assert!(scratch.has("trust.version-1/mine") && scratch.has("trust/a.pub.pem"));
+}
+
+#[test]
+fn a_store_that_could_not_be_loaded_is_never_put_in_force() {
+    let scratch = with_keys();
+    rules(&scratch, "version = 1");
+    let root = next(&scratch, "two", &["b"], "version = 2");
+    scratch.export_small("bundle.tar", "1.0.0", &root, &["a", "b"]);
+    let good = scratch.read("bundle.tar");
+    let pem = String::from_utf8(scratch.read("b.pub.pem")).unwrap();
+    let long = format!("schema = 1\nversion = 2\n#{}\n", "x".repeat(70_000));
+    type Spoil<'a> = &'a dyn Fn(&mut serde_json::Value);
+    let spoil: [(&str, Spoil<'_>); 2] = [
+        ("too large", &|root| root["trust.toml"] = long.clone().into()),
+        ("too many keys", &|root| {
+            (0..1001).for_each(|number| root[format!("k{number}.pem")] = pem.clone().into());
+        }),
+    ];
+    for (words, spoil) in spoil {
+        let mut parts = support::parts::Parts::read(&good);
+        parts.edit_statement(|statement| spoil(&mut statement["trustRoot"]));
+        parts.resum();
+        parts.resign(&support::parts::signing_key(&scratch.path("a.key.pem")));
+        let b = support::parts::signing_key(&scratch.path("b.key.pem"));
+        scratch.write("large.tar", parts.write());
+        scratch.write(format!("large.tar.{}.sig", b.public().id()), b.sign(parts.sums()));
+        for flag in ["", " --dry-run"] {
+            let run = scratch.sealift(&format!("trust update large.tar --trust trust{flag}"));
+            assert!(run.code == 3 && run.stderr.contains(words), "{run}");
+        }
+        scratch.sealift("trust show --trust trust").ok();
+    }
 }
 
 #[test]

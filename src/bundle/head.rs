@@ -150,7 +150,8 @@ pub fn detached_signatures(path: &Path) -> Result<Vec<Claim>> {
 pub fn read_signature(path: &Path, id: KeyId) -> Result<Claim> {
     let bytes = file::read_small(path, "a detached signature", limits::KEY_FILE)?;
     if Minisig::is_one(&bytes) {
-        return Ok(Minisig::parse(&bytes).map_err(|e| e.at(path.display()))?.claim(id));
+        let claim = Minisig::parse(&bytes).map_err(|e| e.at(path.display()))?.claim(id);
+        return Ok(Claim { file: Some(path.to_owned()), ..claim });
     }
     let count = bytes.len();
     let signature = bytes.try_into().map_err(|_| {
@@ -160,7 +161,7 @@ pub fn read_signature(path: &Path, id: KeyId) -> Result<Claim> {
             .expected("64 raw bytes")
             .hint("openssl pkeyutl -sign -rawin writes them; base64 and PEM are not accepted")
     })?;
-    Ok(Claim::new(id, signature))
+    Ok(Claim { file: Some(path.to_owned()), ..Claim::new(id, signature) })
 }
 
 /// Fills `buffer` from `offset`.

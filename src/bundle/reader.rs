@@ -1,6 +1,7 @@
 //! Reading a bundle, in the order that trust asks for. The state is in the type: only what
 //! `Bundle<Verified>` hands out can reach a destination.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::fs::{Mode, OFlags};
 use tokio::sync::OnceCell;
 
 use super::contents::{Contents, Entry, Part, statement_header_offset};
@@ -26,7 +28,7 @@ use crate::limits;
 use crate::oci::{Descriptor, Digest, Hasher, MediaType, Name};
 use crate::plan::{Plan, Selection, Target, Want, resolve};
 use crate::release::Moment;
-use crate::trust::{Claim, Keyring, Signers};
+use crate::trust::{Bearer, Claim, Keyring, Signers};
 
 /// A bundle file, opened once. `S` is what is known of it.
 pub struct Bundle<S> {
@@ -83,6 +85,15 @@ impl Sealed {
         &self.sums
     }
 
+    /// The same, for showing it to somebody before any signature was checked.
+    ///
+    /// # Errors
+    /// `SumsFormat` where it is something else than sums.
+    pub fn checked_sums(&self) -> Result<&str> {
+        sums::parse(&self.sums)?;
+        std::str::from_utf8(&self.sums).map_err(|_| Error::new(Kind::SumsFormat, "not ASCII text"))
+    }
+
     /// Those of the claims that stand in the bundle itself.
     pub fn embedded(&self) -> &[Claim] {
         self.claims.get(..self.embedded).unwrap_or_default()
@@ -125,7 +136,8 @@ impl Bundle<Sealed> {
         };
         // Looked at before it is opened: opening a pipe would wait for somebody to write.
         regular(&std::fs::metadata(path).map_err(|e| failed(&e))?)?;
-        let file = File::open(path).map_err(|e| failed(&e))?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(&e.into()))?);
         let length = regular(&file.metadata().map_err(|e| failed(&e))?)?;
         let medium = Medium::of(file, length, &place)?;
         Bundle::sealed(medium, place, || detached_signatures(path))
@@ -171,7 +183,9 @@ impl Bundle<Sealed> {
         let (statement, statement_size) = read_statement(&medium, &place, &state, &listed)?;
         // A signed time is in the past, whatever the clock says.
         let now = now.max(statement.created);
-        let signers = keyring.authorise(&proven, &statement.name, statement.tier, now).map_err(at)?;
+        let images: Vec<_> = statement.images.iter().map(|image| image.source.clone()).collect();
+        let bearer = Bearer { name: &statement.name, tier: statement.tier, images: &images };
+        let signers = keyring.authorise(&proven, &bearer, now).map_err(at)?;
         keyring.check_expiry(statement.expires, now).map_err(at)?;
         let parts = parts(&listed, &statement, statement_size).map_err(|e| e.inside(&place))?;
         let contents = Contents::new(state.sums.len() as u64, state.embedded, parts).map_err(at)?;
@@ -276,6 +290,10 @@ fn check_layout_and_index(contents: &Contents, statement: &Statement) -> Result<
         let image = statement.images.get(number)?;
         Some(contents.blob(&image.digest)?.1.size)
     };
+    let mut labels = HashSet::new();
+    if let Some(image) = statement.images.iter().find(|image| !labels.insert((&image.name, &image.variant))) {
+        return Err(Error::new(Kind::StatementInvalid, "two images of one name").got(image.label()));
+    }
     if let Some(image) = statement.images.iter().find(|image| image.tags.first() != Some(&image.source.tag)) {
         return Err(Error::new(Kind::StatementInvalid, "an image's first tag is not that of its name")
             .got(image.tags.first().map_or("no tag".to_owned(), ToString::to_string))

@@ -67,6 +67,7 @@ pub enum Verb {
     )]
     Import(ImportArgs),
     /// Show what a bundle holds (after checking its signature)
+    #[command(after_help = "Example:\n  sealift inspect nexus-engine-2.1.0.tar --trust /etc/sealift/trust")]
     Inspect(InspectArgs),
     /// Add a signature beside a bundle, by a key at hand or from another room
     #[command(
@@ -275,29 +276,30 @@ pub struct ImportArgs {
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("how").required(true).args(["key", "extract", "attach"]))]
 pub struct SignArgs {
-    /// The bundle, plain or .zst. The signature is written beside it, as BUNDLE.<key-id>.sig.
+    /// The bundle, plain or .zst. The signature is written beside it, as BUNDLE.<key-id>.sig; it counts as long as it
+    /// lies there and begins with the bundle's name.
     #[arg(value_hint = ValueHint::FilePath)]
     pub bundle: PathBuf,
     /// Verify the bundle, then sign it with this private key.
     #[arg(long, value_name = "KEY", value_hint = ValueHint::FilePath)]
     pub key: Option<PathBuf>,
     /// Read the passphrase from the first line of this file instead of the terminal.
-    #[arg(long, value_name = "FILE", requires = "key", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with_all = ["extract", "attach"], value_hint = ValueHint::FilePath)]
     pub passphrase_file: Option<PathBuf>,
     /// Write minisign's form, BUNDLE.<key-id>.minisig.
-    #[arg(long, requires = "key")]
+    #[arg(long, requires = "key", conflicts_with_all = ["extract", "attach"])]
     pub minisig: bool,
     /// Write the text that is to be signed, for signing it elsewhere. Nothing is checked.
     #[arg(long)]
     pub extract: bool,
     /// Where to: a file, or - for standard output [default: BUNDLE.SHA256SUMS].
-    #[arg(short, long, value_name = "FILE", requires = "extract", value_hint = ValueHint::FilePath)]
+    #[arg(short, long, value_name = "FILE", requires = "extract", conflicts_with_all = ["key", "attach"], value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
     /// Verify the bundle, then take over this signature (64 raw bytes, or minisign's legacy form).
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub attach: Option<PathBuf>,
     /// The public key that made it; else one of the trust store's.
-    #[arg(long, value_name = "KEY", requires = "attach", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "KEY", requires = "attach", conflicts_with_all = ["key", "extract"], value_hint = ValueHint::FilePath)]
     pub by: Option<PathBuf>,
     /// The trust store in which the signature's key is looked for.
     #[arg(long, value_name = "DIR", env = "SEALIFT_TRUST", default_value = "/etc/sealift/trust", value_hint = ValueHint::DirPath)]
@@ -311,6 +313,7 @@ pub struct SignArgs {
 #[derive(Subcommand)]
 pub enum TrustVerb {
     /// Show whom the store trusts, and what for
+    #[command(after_help = "Example:\n  sealift trust show --trust /etc/sealift/trust")]
     Show {
         /// Print JSON.
         #[arg(long)]
@@ -320,6 +323,9 @@ pub enum TrustVerb {
         trust: PathBuf,
     },
     /// Replace the store by the next one, which the bundle brings and keys of both have signed
+    #[command(
+        after_help = "Example:\n  sealift trust update nexus-engine-2.2.0.tar --dry-run\n  sealift trust update nexus-engine-2.2.0.tar"
+    )]
     Update {
         /// The bundle.
         #[arg(value_hint = ValueHint::FilePath)]
@@ -362,7 +368,7 @@ pub enum KeyVerb {
         #[arg(value_hint = ValueHint::FilePath)]
         key: PathBuf,
         /// Print the public key as minisign takes it.
-        #[arg(long, conflicts_with = "json")]
+        #[arg(long, alias = "minisig", conflicts_with = "json")]
         minisign: bool,
         /// Read the passphrase from the first line of this file instead of the terminal.
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -238,6 +238,15 @@ fn is_pipe(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
+/// For what reads a bundle more than once, or writes beside it.
+fn refuse_pipe(bundle: &Path) -> Result<()> {
+    match is_pipe(bundle) {
+        true => Err(Error::new(Kind::Usage, "this needs the bundle as a file, not a pipe")
+            .hint("write it to a file first: cat > bundle.tar")),
+        false => Ok(()),
+    }
+}
+
 fn input() -> Result<Input> {
     let stdin = std::io::stdin();
     match stdin.is_terminal() {
@@ -285,6 +294,7 @@ fn key_verb(verb: KeyVerb) -> Result<()> {
 }
 
 fn sign_verb(args: SignArgs, progress: ProgressMode) -> Result<()> {
+    refuse_pipe(&args.bundle)?;
     if args.extract {
         let sums = sign::extract(&args.bundle)?;
         let output = args.output.unwrap_or_else(|| {
@@ -293,8 +303,8 @@ fn sign_verb(args: SignArgs, progress: ProgressMode) -> Result<()> {
             PathBuf::from(name)
         });
         return match is_pipe(&output) {
-            true => report::out(&String::from_utf8_lossy(&sums)),
-            false => sign::write_new(&output, &sums),
+            true => report::out(&sums),
+            false => sign::write_new(&output, sums.as_bytes()),
         };
     }
     let watch = progress::watcher(progress);
@@ -322,6 +332,7 @@ fn trust_verb(verb: TrustVerb, progress: ProgressMode) -> Result<()> {
     match verb {
         TrustVerb::Show { json, trust } => report::store(&Keyring::load(&trust)?, &trust, json),
         TrustVerb::Update { bundle, dry_run, json, trust } => {
+            refuse_pipe(&bundle)?;
             let site = site(trust, Leave::default());
             let watch = progress::watcher(progress);
             let update = trust::update(&bundle, &site, dry_run, &*watch)?;

@@ -13,6 +13,7 @@ use crate::bundle::Statement;
 use crate::error::{Error, Kind, Result, printable};
 use crate::plan::{Image, Omitted, Plan, Share};
 use crate::policy::Verdict;
+use crate::release::Moment;
 use crate::trust::{Keyring, Listed, Quorum};
 use crate::verbs::export::{Exported, Prepared};
 use crate::verbs::import::Receipt;
@@ -433,41 +434,9 @@ pub fn store(ring: &Keyring, path: &Path, as_json: bool) -> Result<()> {
             "revoked": rules.revoked.iter().map(|(id, reason)| json!({ "keyId": id.to_string(), "reason": reason })).collect::<Vec<_>>(),
         }));
     }
-    let mut text = format!("{}: version {}, epoch {}\n\n", shown(path), rules.version, rules.epoch);
-    let mut rows = vec![["KEY", "KEY ID", "COUNTS"].map(str::to_owned).to_vec()];
-    for key in ring.keys() {
-        let counts = match (key.revoked, key.not_after) {
-            (Some(reason), _) => format!("no longer: {}", printable(reason)),
-            (None, Some(end)) => format!("until {end}"),
-            (None, None) => "yes".to_owned(),
-        };
-        rows.push(vec![printable(&key.names.join(", ")).into_owned(), key.id.to_string(), counts]);
-    }
-    text += &table(&rows);
-    text.push('\n');
-    for rule in &rules.special {
-        text += &format!("{rule}: {}\n", quorum_words(&rule.quorum));
-    }
-    if let Some(general) = &rules.general {
-        text += &format!("every bundle: {}\n", quorum_words(general));
-    }
-    text += &match &rules.root {
-        Some(root) => format!("the store itself: {}\n", quorum_words(root)),
-        None if rules.general.is_some() => "the store itself: as every bundle\n".to_owned(),
-        None => "the store itself: changed by hand only\n".to_owned(),
-    };
-    if rules.allow_expired {
-        text += "expired bundles: with --allow-expired\n";
-    }
-    out(&text)
-}
-
-fn quorum_words(quorum: &Quorum) -> String {
-    let of = match quorum.keys.is_empty() {
-        true => "any of the keys".to_owned(),
-        false => quorum.keys.join(", "),
-    };
-    format!("{} of {}", quorum.threshold, printable(&of))
+    let lines: String =
+        ring.lines(Moment::now()).iter().map(|line| format!("{}\n", printable(line))).collect();
+    out(&format!("{}: version {}\n{lines}", shown(path), rules.version))
 }
 
 /// What `trust update` prints.

@@ -3,6 +3,7 @@
 
 mod conduit;
 pub mod file;
+pub mod guard;
 mod rate;
 mod reader;
 mod remembered;

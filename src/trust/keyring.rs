@@ -1,13 +1,14 @@
 //! The keyring: the public keys somebody chose to trust, and the rules about them. The only place
 //! that says "trusted". An empty one trusts nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::root::store;
-use super::rules::{Quorum, RULES, Rules, wrong};
+use super::rules::{Bearer, Quorum, RULES, Rules, wrong};
 use super::{KeyId, PublicKey, Root, Signature};
 use crate::error::{Error, Kind, Result};
-use crate::release::{Moment, ReleaseName, Tier};
+use crate::limits;
+use crate::release::Moment;
 
 /// The keys that are trusted, and what for.
 #[derive(Clone)]
@@ -40,12 +41,14 @@ pub struct Claim {
     pub signature: Signature,
     /// A second text that the same key must have signed: the trusted comment of minisign.
     pub also: Option<(Vec<u8>, Signature)>,
+    /// The file that it stands in, where it does not stand in the bundle.
+    pub file: Option<PathBuf>,
 }
 
 impl Claim {
     /// A bare signature.
     pub fn new(id: KeyId, signature: Signature) -> Self {
-        Claim { id, signature, also: None }
+        Claim { id, signature, also: None, file: None }
     }
 
     /// Whether it is true of this key.
@@ -135,6 +138,12 @@ impl Keyring {
         for (file, text) in root.files().filter(|(file, _)| *file != RULES) {
             let name = file.trim_end_matches(".pem").trim_end_matches(".pub").to_owned();
             let public = public_key(file, text)?;
+            if keys.iter().any(|key| key.public != public && key.names.contains(&name)) {
+                return Err(store("two keys of one name")
+                    .at(file)
+                    .got(name)
+                    .hint("give one of the files another name"));
+            }
             match keys.iter_mut().find(|known| known.public == public) {
                 Some(known) => known.names.push(name),
                 None => keys.push(Key {
@@ -167,7 +176,11 @@ impl Keyring {
             ));
         }
         let known = |name: &String| self.keys.iter().any(|key| key.names.contains(name));
-        let named = self.rules.quorums().flat_map(|quorum| &quorum.keys).chain(self.rules.not_after.keys());
+        let named = self
+            .rules
+            .quorums()
+            .flat_map(|quorum| quorum.keys.iter().flatten())
+            .chain(self.rules.not_after.keys());
         if let Some(unknown) = named.into_iter().find(|name| !known(name)) {
             let names = self.keys.iter().flat_map(|key| &key.names).cloned().collect::<Vec<_>>();
             return Err(wrong("speaks of a key that the store does not hold")
@@ -237,6 +250,39 @@ impl Keyring {
         Ok(self)
     }
 
+    /// Lets expired bundles pass where the time of a bundle does not matter: one that brings a trust store is
+    /// needed by those who come late (The Update Framework, §5.3.10, looks at the last one only).
+    pub fn without_expiry(mut self) -> Self {
+        self.expired_wanted = true;
+        self
+    }
+
+    /// What the store says, in lines for people; the same for the same content.
+    pub fn lines(&self, now: Moment) -> Vec<String> {
+        let mut lines = Vec::new();
+        for key in &self.keys {
+            let counts = match (&key.revoked, key.not_after) {
+                (Some(reason), _) => format!("revoked: {reason}"),
+                (None, Some(end)) if end <= now => format!("counted until {end}"),
+                (None, Some(end)) => format!("counts until {end}"),
+                (None, None) => "counts".to_owned(),
+            };
+            lines.push(format!("key {} {}: {counts}", key.id, key.names.join(", ")));
+        }
+        let absent = self.rules.revoked.iter().filter(|(id, _)| self.keys.iter().all(|key| key.id != **id));
+        lines.extend(absent.map(|(id, reason)| format!("key {id}: revoked: {reason}")));
+        lines.extend(self.rules.special.iter().map(|rule| format!("{rule}: {}", rule.quorum)));
+        lines.extend(self.rules.general.as_ref().map(|general| format!("every bundle: {general}")));
+        lines.push(match (&self.rules.root, &self.rules.general) {
+            (Some(root), _) => format!("the store itself: {root}"),
+            (None, Some(_)) => "the store itself: as every bundle".to_owned(),
+            (None, None) => "the store itself: changed by hand only".to_owned(),
+        });
+        lines.extend(self.rules.allow_expired.then(|| "expired bundles: with --allow-expired".to_owned()));
+        lines.push(format!("epoch {}", self.rules.epoch));
+        lines
+    }
+
     /// Whether a bundle is still good at this moment.
     ///
     /// # Errors
@@ -266,12 +312,23 @@ impl Keyring {
                 .hint("have the release team sign it (sealift sign); a detached signature goes beside it as BUNDLE.<key-id>.sig"));
         }
         let mut signed = Vec::new();
+        // A claim that names a key of the ring is about that key. The others are tried with every key, because
+        // the name is a hint only; but not without end, since the text may be long and is a stranger's.
+        let mut left = limits::STRANGERS_CLAIMS;
         for key in &self.keys {
             let mut has_signed = false;
             for claim in claims {
+                let named = self.keys.iter().any(|key| key.id == claim.id);
+                if named && claim.id != key.id {
+                    continue;
+                }
+                if !named {
+                    let Some(rest) = left.checked_sub(text.len() as u64) else { continue };
+                    left = rest;
+                }
                 match claim.holds(&key.public, text) {
                     true => has_signed = true,
-                    false if claim.id == key.id => return Err(wrong_signature(key, text, &claim.signature)),
+                    false if named => return Err(wrong_signature(key, text, claim)),
                     false => {}
                 }
             }
@@ -296,17 +353,15 @@ impl Keyring {
     /// # Errors
     /// `KeyNotAuthorized` where no rule of the store is about the release, or none of the keys may
     /// sign it; `ThresholdNotMet` where too few of them did; `KeyExpired`.
-    pub fn authorise(&self, proven: &Proven, name: &ReleaseName, tier: Tier, now: Moment) -> Result<Signers> {
-        let quorum = match self.rules.special.iter().find(|rule| rule.fits(name, tier)) {
-            Some(rule) => &rule.quorum,
-            None => self.rules.general.as_ref().ok_or_else(|| {
-                Error::new(Kind::KeyNotAuthorized, "no rule of the trust store is about this bundle")
-                    .at(format_args!("{}/{RULES}", self.place))
-                    .got(format_args!("{name}, tier {tier}"))
-                    .hint("whoever is responsible for the trust store decides who may sign such bundles: a [[rule]] says it")
-            })?,
-        };
-        self.quorum(quorum, proven, now, &format!("{name}, tier {tier}"))
+    pub fn authorise(&self, proven: &Proven, bearer: &Bearer<'_>, now: Moment) -> Result<Signers> {
+        let what = format!("{}, tier {}", bearer.name, bearer.tier);
+        let quorum = self.rules.quorum(bearer).ok_or_else(|| {
+            Error::new(Kind::KeyNotAuthorized, "no rule of the trust store allows this bundle")
+                .at(format_args!("{}/{RULES}", self.place))
+                .got(&what)
+                .hint("whoever is responsible for the trust store decides who may sign such bundles, of which tiers, with which images: a [[rule]] says it")
+        })?;
+        self.quorum(quorum, proven, now, &what)
     }
 
     /// Those of the proven keys that may change the store, if they are enough.
@@ -374,7 +429,7 @@ impl Keyring {
         Error::new(Kind::SignatureUntrusted, "not signed by any key of the trust store")
             .got(format_args!("signatures that name {}", named.join(", ")))
             .expected(format_args!("one of {} (in {})", self.names(|_| true), self.place))
-            .hint("ask the release team for the key id they sign with, over another channel; add its public key only if it matches")
+            .hint("ask the release team for the key id they sign with, over another channel; add its public key only if it matches; if they changed keys, a former bundle brings them: sealift trust update")
     }
 }
 
@@ -401,7 +456,7 @@ fn not_enough(signers: &[Signer], threshold: usize, names: String) -> Error {
     Error::new(Kind::ThresholdNotMet, "too few of the keys that must sign have signed")
         .got(format_args!("{count} ({})", list(signers)))
         .expected(format_args!("{threshold} of {names}"))
-        .hint("have the others sign it, too: sealift sign BUNDLE --key KEY; their signatures go beside the bundle")
+        .hint("have the others sign it, too: sealift sign BUNDLE --key KEY; their .sig files count where they lie beside the bundle, and begin with its name")
 }
 
 fn revoked(key: &str, reason: &str) -> Error {
@@ -421,13 +476,23 @@ fn expired(key: &Key, end: Moment, now: Moment) -> Error {
         .hint("have the bundle signed with a current key; if this machine's clock is wrong, set it")
 }
 
-fn wrong_signature(key: &Key, text: &[u8], signature: &Signature) -> Error {
+fn wrong_signature(key: &Key, text: &[u8], claim: &Claim) -> Error {
     let error = Error::new(Kind::SignatureUntrusted, "a signature does not match the bundle")
         .got(format_args!("a signature that names the trusted key {}", key.shown()));
-    if key.public.verifies_prehashed(text, signature) {
+    let error = match &claim.file {
+        Some(file) => error.at(file.display()),
+        None => error,
+    };
+    if key.public.verifies_prehashed(text, &claim.signature) {
         return error.hint("this is an Ed25519ph signature (cosign makes them for its transparency log); sign again in pure Ed25519");
     }
-    error.hint("the sums or the signature were changed after signing: get the bundle again from its origin")
+    match &claim.file {
+        Some(file) => error.hint(format_args!(
+            "is it of another bundle that had this name? Then remove {}; else get both again from their origin",
+            file.display()
+        )),
+        None => error.hint("the sums or the signature were changed after signing: get the bundle again from its origin"),
+    }
 }
 
 fn public_key(file: &str, text: &str) -> Result<PublicKey> {

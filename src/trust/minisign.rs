@@ -87,7 +87,7 @@ impl Minisig {
     /// What it claims of a key: that it made both signatures.
     pub fn claim(self, id: super::KeyId) -> Claim {
         let covered = covered(&self.signature, &self.comment);
-        Claim { id, signature: self.signature, also: Some((covered, self.both)) }
+        Claim { id, signature: self.signature, also: Some((covered, self.both)), file: None }
     }
 }
 

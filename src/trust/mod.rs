@@ -14,4 +14,4 @@ pub use key::{KeyId, Passphrase, PublicKey, Signature, SigningKey};
 pub use keyring::{Claim, Keyring, Listed, Proven, Signer, Signers};
 pub use minisign::{Minisig, minisign_key, read_minisign_key};
 pub use root::Root;
-pub use rules::{Quorum, RULES, Rule, Rules};
+pub use rules::{Bearer, Quorum, RULES, Rule, Rules};

@@ -2,7 +2,6 @@
 //! bundles are judged; from a bundle when it brings the next store.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +9,7 @@ use walkdir::WalkDir;
 
 use super::Keyring;
 use super::rules::RULES;
-use crate::content::file;
+use crate::content::{file, guard};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 
@@ -45,6 +44,7 @@ impl Root {
             let entry = entry.map_err(|e| store("cannot read the trust store").at(&place).got(e))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name != RULES && !name.ends_with(".pem") {
+                check_overlooked(&name).map_err(|e| e.at(entry.path().display()))?;
                 continue;
             }
             if files.len() > limits::TRUSTED_KEYS {
@@ -82,12 +82,29 @@ impl Root {
                 .got(format_args!("{size} bytes"))
                 .expected(format_args!("at most {} bytes", limits::TRUST_ROOT)));
         }
+        if self.0.len() > limits::TRUSTED_KEYS {
+            return Err(store("too many keys in the trust store"));
+        }
+        if let Some((name, _)) = self.files().find(|(_, text)| text.len() as u64 > limits::KEY_FILE) {
+            return Err(Error::new(Kind::LimitExceeded, "a file of the trust store is too large").at(name));
+        }
         match self.files().find(|(name, _)| !plain(name) || name.len() > 128) {
             Some((name, _)) => Err(store("a file of a trust store has a name that it cannot have")
                 .got(format_args!("{name:?}"))
                 .expected("trust.toml, or letters, digits, '.', '_', '-' and the ending .pem")),
             None => Ok(()),
         }
+    }
+}
+
+/// What looks as if it were meant to count must count: FAT turns `trust.toml` into `TRUST.TOML`.
+fn check_overlooked(name: &str) -> Result<()> {
+    let lower = name.to_lowercase();
+    match lower == RULES || lower.ends_with(".pem") || lower.ends_with(".toml") {
+        true => Err(store("a file of the trust store that would not count")
+            .expected("trust.toml, and names that end in .pem, in lower case")
+            .hint("rename it, or move it away")),
+        false => Ok(()),
     }
 }
 
@@ -110,34 +127,14 @@ fn check_directory(directory: &Path, place: &str) -> Result<()> {
             .at(place)
             .hint("--trust names a directory of public keys, not a file and not a link"));
     }
-    refuse_foreign(&facts, place)
-}
-
-/// What others can write to, others decide about.
-fn refuse_foreign(facts: &std::fs::Metadata, place: &str) -> Result<()> {
-    let mode = facts.permissions().mode() & 0o777;
-    if mode & 0o022 != 0 {
-        return Err(store("others can change what is trusted")
-            .at(place)
-            .got(format_args!("mode {mode:04o}"))
-            .expected("writable by its owner only")
-            .hint(format_args!("chmod go-w {place}")));
-    }
-    let me = rustix::process::geteuid().as_raw();
-    if facts.uid() != me && facts.uid() != 0 {
-        return Err(store("what is trusted belongs to another user, who can change it")
-            .at(place)
-            .got(format_args!("owner {}", facts.uid()))
-            .expected(format_args!("{me} or 0"))
-            .hint(format_args!("look at what is in it, then: chown -R {me} {place}")));
-    }
-    Ok(())
+    guard::of_own(&facts, directory, Kind::TrustStore, "others can change what is trusted")?;
+    guard::of_above(directory, Kind::TrustStore)
 }
 
 fn text_of(path: &Path) -> Result<String> {
     let place = path.display().to_string();
-    // The path itself may be a link (a mounted secret is); what it leads to must not be writable.
+    // The path itself may be a link (those of mounted secrets are); what it leads to must not be writable.
     let (bytes, facts) = file::read_with_facts(path, "a file of the trust store", limits::KEY_FILE)?;
-    refuse_foreign(&facts, &place)?;
+    guard::of_own(&facts, path, Kind::TrustStore, "others can change what is trusted")?;
     String::from_utf8(bytes).map_err(|_| store("a file of the trust store is not text").at(place))
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::KeyId;
 use crate::error::{Error, Kind, Result};
+use crate::oci::Name;
 use crate::release::{Moment, ReleaseName, Tier};
 use crate::text::line_and_column;
 
@@ -26,7 +27,7 @@ pub struct Rules {
     pub allow_expired: bool,
     /// For bundles that no other rule is about; absent where there are such rules.
     pub general: Option<Quorum>,
-    /// In the order of the file: the first that fits a bundle decides.
+    /// In the order of the file.
     pub special: Vec<Rule>,
     /// Who may change the store by a bundle.
     pub root: Option<Quorum>,
@@ -41,29 +42,55 @@ pub struct Rules {
 pub struct Quorum {
     /// Distinct keys; at least one.
     pub threshold: usize,
-    /// Their names; all keys of the store where there are none.
-    pub keys: Vec<String>,
+    /// Their names; all keys of the store where it says none.
+    pub keys: Option<Vec<String>>,
 }
 
 /// A quorum for some bundles.
 #[derive(Clone, Debug)]
 pub struct Rule {
+    /// Names of releases, or beginnings of names; empty for all that no other rule names.
     bundles: Vec<String>,
+    /// Tiers that such a release may be of; any where there are none.
     tiers: Vec<Tier>,
+    /// Images that such a release may hold, by their full names; any where there are none.
+    images: Vec<String>,
     /// Who must have signed these.
     pub quorum: Quorum,
 }
 
+/// What a release says of itself, as far as rights depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Bearer<'a> {
+    /// Its name.
+    pub name: &'a ReleaseName,
+    /// Its tier.
+    pub tier: Tier,
+    /// The full names of its images.
+    pub images: &'a [Name],
+}
+
 impl Rule {
-    /// Whether it is about this release.
-    pub fn fits(&self, name: &ReleaseName, tier: Tier) -> bool {
-        let name = name.to_string();
-        let fits = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(beginning) => name.starts_with(beginning),
-            None => name == *pattern,
+    /// Whether it names this release.
+    fn names(&self, name: &str) -> bool {
+        self.bundles.iter().any(|pattern| fits(pattern, name))
+    }
+
+    /// Whether the release is what the rule is for.
+    fn allows(&self, bearer: &Bearer<'_>) -> bool {
+        let image = |name: &Name| {
+            let name = format!("{}/{}", name.registry, name.repository);
+            self.images.iter().any(|pattern| fits(pattern, &name))
         };
-        (self.bundles.is_empty() || self.bundles.iter().any(fits))
-            && (self.tiers.is_empty() || self.tiers.contains(&tier))
+        (self.tiers.is_empty() || self.tiers.contains(&bearer.tier))
+            && (self.images.is_empty() || bearer.images.iter().all(image))
+    }
+}
+
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
     }
 }
 
@@ -74,10 +101,13 @@ impl fmt::Display for Rule {
             true => f.write_str("other bundles")?,
             false => f.write_str(&self.bundles.join(", "))?,
         }
-        match tiers.is_empty() {
-            true => Ok(()),
-            false => write!(f, " of tier {}", tiers.join(", ")),
+        if !tiers.is_empty() {
+            write!(f, " of tier {}", tiers.join(", "))?;
         }
+        if !self.images.is_empty() {
+            write!(f, " with images {} only", self.images.join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -86,6 +116,16 @@ impl Rules {
     pub fn least(&self) -> usize {
         let special = self.special.iter().map(|rule| rule.quorum.threshold);
         special.chain(self.general.iter().map(|quorum| quorum.threshold)).min().unwrap_or(1)
+    }
+
+    /// Who must have signed such a release: the first rule that names it and is for what it is. A release that
+    /// some rule names is never judged by one that names none: its tier is what it says of itself.
+    pub fn quorum(&self, bearer: &Bearer<'_>) -> Option<&Quorum> {
+        let name = bearer.name.to_string();
+        let named = self.special.iter().any(|rule| rule.names(&name));
+        let about = |rule: &&Rule| if named { rule.names(&name) } else { rule.bundles.is_empty() };
+        let special = self.special.iter().filter(about).find(|rule| rule.allows(bearer));
+        special.map(|rule| &rule.quorum).or(self.general.as_ref())
     }
 
     /// Every quorum that is asked for.
@@ -101,18 +141,22 @@ impl Rules {
     pub fn parse(text: &str) -> Result<Self> {
         let raw: Raw = toml::from_str(text).map_err(|e| {
             let (line, column) = line_and_column(text, e.span().map_or(0, |span| span.start));
-            Error::new(Kind::TrustStore, e.message()).at(format_args!("{RULES}:{line}:{column}"))
+            let error = Error::new(Kind::TrustStore, e.message()).at(format_args!("{RULES}:{line}:{column}"));
+            match text.contains("not_after") && e.message().contains("invalid type") {
+                true => error.hint("times are in quotes: not_after = \"2028-01-01T00:00:00Z\""),
+                false => error,
+            }
         })?;
         if raw.schema != 1 {
             return Err(wrong("this version reads schema 1").got(raw.schema));
         }
         let special = raw.rule.into_iter().map(RawRule::check).collect::<Result<Vec<_>>>()?;
-        if !special.is_empty() && raw.threshold.is_some() {
-            return Err(wrong("threshold and [[rule]] exclude each other")
+        if !special.is_empty() && (raw.threshold.is_some() || raw.keys.is_some()) {
+            return Err(wrong("threshold or keys for all bundles, and [[rule]], exclude each other")
                 .hint("give each rule a threshold of its own; a last rule without bundles and tiers fits all the rest"));
         }
         let general = match special.is_empty() {
-            true => Some(Quorum::new(raw.threshold, Vec::new())?),
+            true => Some(Quorum::new(raw.threshold, raw.keys)?),
             false => None,
         };
         let mut revoked = BTreeMap::new();
@@ -129,30 +173,46 @@ impl Rules {
             general,
             special,
             root: raw.root.map(|root| Quorum::new(root.threshold, root.keys)).transpose()?,
-            not_after: raw.keys.into_iter().filter_map(|(name, key)| Some((name, key.not_after?))).collect(),
+            not_after: raw.key.into_iter().filter_map(|(name, key)| Some((name, key.not_after?))).collect(),
             revoked,
         })
+    }
+}
+
+impl fmt::Display for Quorum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.keys.as_ref().map_or("any of the keys".to_owned(), |keys| keys.join(", "));
+        write!(f, "{} of {keys}", self.threshold)
     }
 }
 
 impl Default for Quorum {
     /// Any one key.
     fn default() -> Self {
-        Quorum { threshold: 1, keys: Vec::new() }
+        Quorum { threshold: 1, keys: None }
     }
 }
 
 impl Quorum {
-    fn new(threshold: Option<usize>, keys: Vec<String>) -> Result<Self> {
+    fn new(threshold: Option<u32>, keys: Option<Vec<String>>) -> Result<Self> {
+        // An emptied list must not become everybody.
+        if keys.as_ref().is_some_and(Vec::is_empty) {
+            return Err(
+                wrong("an empty list of keys").hint("leave keys out where any key of the store will do")
+            );
+        }
+        if let Some(twice) = keys.as_deref().and_then(repeated) {
+            return Err(wrong("a key stands twice in one list").got(twice));
+        }
         match threshold {
             Some(0) => Err(wrong("a threshold of 0 would trust everybody").expected("at least 1")),
-            threshold => Ok(Quorum { threshold: threshold.unwrap_or(1), keys }),
+            threshold => Ok(Quorum { threshold: threshold.unwrap_or(1) as usize, keys }),
         }
     }
 
     /// Whether it asks for this key.
     pub fn asks_for(&self, names: &[String]) -> bool {
-        self.keys.is_empty() || names.iter().any(|name| self.keys.contains(name))
+        self.keys.as_ref().is_none_or(|keys| names.iter().any(|name| keys.contains(name)))
     }
 }
 
@@ -164,11 +224,12 @@ struct Raw {
     version: u64,
     #[serde(default)]
     epoch: u64,
-    threshold: Option<usize>,
+    threshold: Option<u32>,
+    keys: Option<Vec<String>>,
     #[serde(default)]
     allow_expired: bool,
     #[serde(default)]
-    keys: BTreeMap<String, RawKey>,
+    key: BTreeMap<String, RawKey>,
     #[serde(default)]
     rule: Vec<RawRule>,
     root: Option<RawRoot>,
@@ -185,21 +246,18 @@ struct RawKey {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRule {
-    #[serde(default)]
-    bundles: Vec<String>,
-    #[serde(default)]
-    tiers: Vec<Tier>,
-    #[serde(default)]
-    keys: Vec<String>,
-    threshold: Option<usize>,
+    bundles: Option<Vec<String>>,
+    tiers: Option<Vec<Tier>>,
+    images: Option<Vec<String>>,
+    keys: Option<Vec<String>>,
+    threshold: Option<u32>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRoot {
-    #[serde(default)]
-    keys: Vec<String>,
-    threshold: Option<usize>,
+    keys: Option<Vec<String>>,
+    threshold: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -211,20 +269,27 @@ struct RawRevoked {
 
 impl RawRule {
     fn check(self) -> Result<Rule> {
-        let named = |pattern: &String| {
-            let beginning = pattern.strip_suffix('*').unwrap_or(pattern);
-            beginning.is_empty() && pattern == "*" || beginning.parse::<ReleaseName>().is_ok()
-        };
-        if let Some(bad) = self.bundles.iter().find(|pattern| !named(pattern)) {
+        let (bundles, tiers) = (given(self.bundles, "bundles")?, given(self.tiers, "tiers")?);
+        let images = given(self.images, "images")?;
+        let named =
+            |pattern: &String| pattern.strip_suffix('*').unwrap_or(pattern).parse::<ReleaseName>().is_ok();
+        if let Some(bad) = bundles.iter().find(|pattern| !named(pattern)) {
             return Err(wrong("not the name of a bundle")
                 .got(format_args!("{bad:?}"))
-                .expected("a release's name, or the beginning of one and an asterisk: \"nexus-*\""));
+                .expected("a release's name, or the beginning of one and an asterisk: \"nexus-*\"")
+                .hint("a rule for all bundles that no other rule names has no bundles at all"));
         }
-        let Some(twice) = repeated(&self.keys) else {
-            let quorum = Quorum::new(self.threshold, self.keys)?;
-            return Ok(Rule { bundles: self.bundles, tiers: self.tiers, quorum });
-        };
-        Err(wrong("a key stands twice in one rule").got(twice))
+        Ok(Rule { bundles, tiers, images, quorum: Quorum::new(self.threshold, self.keys)? })
+    }
+}
+
+/// A list that is there must not be empty: it would mean nothing, and be taken for everything.
+fn given<T>(list: Option<Vec<T>>, what: &str) -> Result<Vec<T>> {
+    match list {
+        Some(list) if list.is_empty() => {
+            Err(wrong(format!("an empty list of {what}")).hint(format!("leave {what} out where any will do")))
+        }
+        list => Ok(list.unwrap_or_default()),
     }
 }
 

@@ -196,8 +196,11 @@ async fn from_pipe(
 
 /// The last step: what was imported is imported, whatever becomes of remembering it; but it is said.
 fn remember(held: Held) -> Result<()> {
-    tokio::task::block_in_place(|| held.remember())
-        .map_err(|e| e.hint("everything was imported; run the same command again to remember it"))
+    tokio::task::block_in_place(|| held.remember()).map_err(|e| {
+        e.hint_instead(
+            "everything was imported, but that is not remembered; mend this, and run the same command again",
+        )
+    })
 }
 
 impl Import {

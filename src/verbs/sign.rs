@@ -11,6 +11,7 @@ use super::verify;
 use crate::bundle::{Bundle, Sealed, Statement, Trusted, read_signature};
 use crate::content::{Watch, file};
 use crate::error::{Error, Kind, Result};
+use crate::limits;
 use crate::release::Moment;
 use crate::trust::{Claim, KeyId, Keyring, Minisig, PublicKey, SigningKey};
 
@@ -55,9 +56,9 @@ pub async fn attach(path: &Path, signature: &Path, by: &Keyring, watch: Arc<dyn 
     vouch(path, sealed, public, Claim::new(claim.id, claim.signature), None, watch).await
 }
 
-/// The sums, for signing in another room. Nothing of the bundle was checked.
-pub fn extract(path: &Path) -> Result<Vec<u8>> {
-    Ok(Bundle::open(path)?.seal().sums().to_vec())
+/// The sums, for signing in another room. They are such as a bundle has; nothing else was checked.
+pub fn extract(path: &Path) -> Result<String> {
+    Bundle::open(path)?.seal().checked_sums().map(str::to_owned).map_err(|e| e.inside(path.display()))
 }
 
 async fn vouch(
@@ -69,6 +70,15 @@ async fn vouch(
     watch: Arc<dyn Watch>,
 ) -> Result<Signed> {
     let id = claim.id;
+    if sealed.seal().claims().len() >= limits::SIGNATURES {
+        return Err(Error::new(
+            Kind::LimitExceeded,
+            "the bundle has as many signatures as a bundle can have",
+        )
+        .at(path.display())
+        .got(sealed.seal().claims().len())
+        .expected(format_args!("at most {}", limits::SIGNATURES)));
+    }
     let known = sealed.seal().embedded().contains(&claim);
     let signature = claim.signature;
     let keyring = Keyring::of(public, "the signing key");

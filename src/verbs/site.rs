@@ -7,6 +7,7 @@ use crate::content::Watch;
 use crate::error::Result;
 use crate::history::{Held, History, Leave, Sighting};
 use crate::oci::Digest;
+use crate::plan::Image;
 use crate::release::Moment;
 use crate::trust::{Keyring, Signers};
 
@@ -28,11 +29,7 @@ impl Site {
     pub fn judge(&self, watch: &dyn Watch) -> Result<(Keyring, Moment)> {
         // The store first: with no key there is nothing to open a bundle for.
         let keyring = Keyring::load(&self.trust)?.with_expired(self.allow_expired)?;
-        let now = match self.leave.forget {
-            // A memory that is to be forgotten need not be readable.
-            true => Moment::now(),
-            false => self.history.clock(Moment::now(), &|text| watch.note(text))?,
-        };
+        let now = self.history.clock(Moment::now(), &|text| watch.note(text))?;
         Ok((keyring, now))
     }
 
@@ -55,10 +52,17 @@ pub fn sighting(statement: &Statement, signers: &Signers, bundle: Digest) -> Sig
         sequence: statement.sequence,
         epoch: signers.epoch(),
         created: statement.created,
+        clock: Moment::now(),
         upgrades_from: statement.upgrades_from.clone(),
         bundle,
-        images: statement.images.iter().map(|image| (image.label(), image.digest)).collect(),
+        images: statement.images.iter().flat_map(names).collect(),
     }
+}
+
+/// What an image is called: by the release, and by its full names.
+fn names(image: &Image) -> impl Iterator<Item = (String, Digest)> {
+    let full = image.names().map(|name| name.to_string());
+    std::iter::once(image.label()).chain(full).map(|name| (name, image.digest))
 }
 
 /// Says what a person should know of a trusted bundle before it is used.

@@ -3,12 +3,13 @@
 //! next one ask for (the rule of The Update Framework, §5.3), and follow it by one. It takes the
 //! present one's place in a single step; the present one is kept beside it.
 
-use std::fs::{File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
 
 use super::site::Site;
 use crate::bundle::Bundle;
@@ -32,15 +33,20 @@ pub struct Update {
 ///
 /// # Errors
 /// `RootChain` where it is not the next one, or not signed by enough keys of both; everything that
-/// is wrong with the bundle. The store is then as before.
+/// is wrong with the bundle but its age. The store is then as before.
 pub fn update(bundle: &Path, site: &Site, dry_run: bool, watch: &dyn Watch) -> Result<Update> {
-    let place = site.trust.display().to_string();
     let root = Root::load(&site.trust)?;
+    let (_lock, root) = match dry_run {
+        true => (None, root),
+        // Read again under the lock: another update may just have ended.
+        false => (Some(lock(&site.trust)?), Root::load(&site.trust)?),
+    };
     let (keyring, now) = site.judge(watch)?;
+    let keyring = keyring.without_expiry();
     let sealed = Bundle::open(bundle)?;
     let seal = sealed.seal().clone();
     let trusted = sealed.trust(&keyring, now)?;
-    let at = |e: Error| e.at(bundle.display());
+    let now = now.max(trusted.statement().created);
 
     let chain = |what: &str| Error::new(Kind::RootChain, what.to_owned()).at(bundle.display());
     let next_root = trusted.statement().trust_root.clone();
@@ -49,23 +55,13 @@ pub fn update(bundle: &Path, site: &Site, dry_run: bool, watch: &dyn Watch) -> R
     })?;
     let next = next_root.keyring("the bundle's trust store")?;
     let (from, to) = (keyring.version(), next.version());
-    let versions =
-        |error: Error| error.got(format_args!("version {to}")).expected(format_args!("version {}", from + 1));
-    match to {
-        _ if to == from && next_root == root => {
-            return Ok(Update { from, to, changes: Vec::new(), kept: None });
-        }
-        _ if to == from => {
-            return Err(versions(chain("another trust store than the one in force, of the same version"))
-                .hint("ask the release team which of the two is theirs"));
-        }
-        _ if to < from => return Err(versions(chain("an older trust store than the one in force"))),
-        _ if to > from + 1 => {
-            return Err(versions(chain("the trust store skips versions"))
-                .hint(format_args!("first take over the one of version {} from its bundle", from + 1)));
-        }
-        _ => {}
+    let changes = changes(&keyring.lines(now), &next.lines(now));
+    if to == from && next_root == root {
+        return Ok(Update { from, to, changes, kept: None });
     }
+    let (before, after) = (keyring.rules(), next.rules());
+    check_succession((before.version, before.epoch), (after.version, after.epoch))
+        .map_err(|e| e.at(bundle.display()))?;
     // Rights may be different in the two: each is asked with its own rules.
     for (ring, which) in [(&keyring, "in force"), (&next, "that the bundle brings")] {
         let signed =
@@ -77,69 +73,84 @@ pub fn update(bundle: &Path, site: &Site, dry_run: bool, watch: &dyn Watch) -> R
                 .hint("the bundle has to be signed with keys of both stores: sealift sign")
         })?;
     }
-    let changes = changes(&keyring, &next);
-    if dry_run {
-        return Ok(Update { from, to, changes, kept: None });
-    }
-    let kept = replace(&site.trust, &next_root, from).map_err(at)?;
-    // What lies there now is what was meant, and is read as any other store.
-    let now_there = Keyring::load(&site.trust)?;
-    match now_there.version() == to {
-        true => Ok(Update { from, to, changes, kept: Some(kept) }),
-        false => Err(chain("the trust store was changed by somebody else at the same time").at(place)),
-    }
+    let kept = if dry_run { None } else { Some(replace(&site.trust, &next_root, from)?) };
+    Ok(Update { from, to, changes, kept })
 }
 
-/// What a person would want to know of the difference.
-fn changes(before: &Keyring, after: &Keyring) -> Vec<String> {
-    let mut lines = Vec::new();
-    let line =
-        |what: &str, key: &crate::trust::Listed<'_>| format!("{what} {} {}", key.id, key.names.join(", "));
-    for key in after.keys() {
-        match before.keys().find(|old| old.id == key.id) {
-            None => lines.push(line("new key", &key)),
-            Some(old) => {
-                if key.revoked.is_some() && old.revoked.is_none() {
-                    lines.push(line("revoked", &key));
-                }
-                if key.not_after != old.not_after {
-                    let until = key.not_after.map_or("no end".to_owned(), |end| end.to_string());
-                    lines.push(format!("{}, counts until: {until}", line("changed", &key)));
-                }
-            }
+/// One version after the other, and no epoch back.
+fn check_succession(before: (u64, u64), after: (u64, u64)) -> Result<()> {
+    let ((from, old_epoch), (to, epoch)) = (before, after);
+    let next = from.saturating_add(1);
+    let wrong = |what: &str| {
+        Error::new(Kind::RootChain, what.to_owned())
+            .got(format_args!("version {to}"))
+            .expected(format_args!("version {next}"))
+    };
+    match to {
+        _ if to == from => Err(wrong("another trust store than the one in force, of the same version")
+            .hint("ask the release team which of the two is theirs")),
+        _ if to < from => Err(wrong("an older trust store than the one in force")),
+        _ if to > next => Err(wrong("the trust store skips versions")
+            .hint(format_args!("first take over the one of version {next} from its bundle"))),
+        _ if epoch < old_epoch => {
+            Err(Error::new(Kind::RootChain, "a trust store of an earlier epoch than the one in force")
+                .got(format_args!("epoch {epoch}"))
+                .expected(format_args!("epoch {old_epoch} or later")))
         }
+        _ => Ok(()),
     }
-    let gone = before.keys().filter(|old| after.keys().all(|key| key.id != old.id));
-    lines.extend(gone.map(|key| line("removed", &key)));
-    let rules = |ring: &Keyring| {
-        let rules = ring.rules();
-        format!(
-            "{:?} {:?} {:?} {} {}",
-            rules.general, rules.special, rules.root, rules.allow_expired, rules.epoch
-        )
-    };
-    if rules(before) != rules(after) {
-        lines.push("the rules change (sealift trust show)".to_owned());
-    }
-    lines
 }
 
-/// Puts the next store in the place of the present one, in one step, and keeps that beside it.
-fn replace(directory: &Path, root: &Root, version: u64) -> Result<PathBuf> {
-    let failed = |e: std::io::Error, place: &Path| {
-        Error::io("cannot replace the trust store", place.display(), &e)
-            .hint("the store is as before; the directory that holds it must be writable, and the store no mount point")
-    };
+/// What is said no longer, and what is said now.
+fn changes(before: &[String], after: &[String]) -> Vec<String> {
+    let gone = before.iter().filter(|line| !after.contains(line)).map(|line| format!("- {line}"));
+    let new = after.iter().filter(|line| !before.contains(line)).map(|line| format!("+ {line}"));
+    gone.chain(new).collect()
+}
+
+/// The directory and its name, however it was written.
+fn split(directory: &Path) -> Result<(&Path, &OsStr)> {
     let name = directory.file_name().ok_or_else(|| {
         Error::new(Kind::Usage, "the trust store has to be named by its own name").at(directory.display())
     })?;
+    let above = directory.parent().filter(|above| !above.as_os_str().is_empty());
+    Ok((above.unwrap_or(Path::new(".")), name))
+}
+
+/// Keeps two updates apart: held on the directory above, which stays what it is.
+fn lock(directory: &Path) -> Result<File> {
+    let (above, _) = split(directory)?;
+    let failed = |e: std::io::Error| Error::io("cannot replace the trust store", directory.display(), &e);
+    let lock = File::open(above).map_err(failed)?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| match e {
+        rustix::io::Errno::WOULDBLOCK => {
+            Error::new(Kind::Locked, "somebody else is replacing the trust store").at(directory.display())
+        }
+        e => failed(e.into()),
+    })?;
+    Ok(lock)
+}
+
+/// Puts the next store in the place of the present one, in one step, and keeps that beside it: the next one is
+/// prepared under the name that the present one will have, then the two names are exchanged.
+fn replace(directory: &Path, root: &Root, version: u64) -> Result<PathBuf> {
+    let failed = |e: &std::io::Error| {
+        Error::io("cannot replace the trust store", directory.display(), e).hint(
+            "the store is as before; the directory above it must be writable, the store no mount point, and the file system one that can exchange names (ext4, xfs, btrfs, tmpfs)",
+        )
+    };
+    let (above, name) = split(directory)?;
     let beside = |suffix: String| {
         let mut name = name.to_owned();
         name.push(suffix);
         directory.with_file_name(name)
     };
-    let (fresh, kept) =
-        (beside(format!(".next.{}", std::process::id())), beside(format!(".version-{version}")));
+    let (fresh, kept) = (beside(".next".to_owned()), beside(format!(".version-{version}")));
+    // What an update that was killed has prepared. A former store is never called so, or never says this.
+    let _ = std::fs::remove_dir_all(&fresh);
+    if Root::load(&kept).is_ok_and(|there| there == *root) {
+        std::fs::remove_dir_all(&kept).map_err(|e| failed(&e))?;
+    }
     if kept.symlink_metadata().is_ok() {
         return Err(Error::new(
             Kind::OutputExists,
@@ -148,25 +159,33 @@ fn replace(directory: &Path, root: &Root, version: u64) -> Result<PathBuf> {
         .at(kept.display())
         .hint("move it away"));
     }
-    let written = write_store(&fresh, root)
-        .and_then(|()| Ok(rustix::fs::renameat_with(CWD, &fresh, CWD, directory, RenameFlags::EXCHANGE)?));
-    if let Err(error) = written {
+    let prepared = std::fs::metadata(directory)
+        .and_then(|facts| write_store(&fresh, root, facts.permissions()))
+        .and_then(|()| std::fs::rename(&fresh, &kept));
+    // It is read as any other store before it counts.
+    let swapped = prepared.map_err(|e| failed(&e)).and_then(|()| Keyring::load(&kept)).and_then(|_| {
+        rustix::fs::renameat_with(CWD, &kept, CWD, directory, RenameFlags::EXCHANGE)
+            .map_err(|e| failed(&e.into()))
+    });
+    if let Err(error) = swapped {
         let _ = std::fs::remove_dir_all(&fresh);
-        return Err(failed(error, directory));
+        let _ = std::fs::remove_dir_all(&kept);
+        return Err(error);
     }
-    std::fs::rename(&fresh, &kept).map_err(|e| failed(e, &kept))?;
-    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
-    file::sync_directory(parent.unwrap_or(Path::new(".")))?;
+    file::sync_directory(above)?;
     Ok(kept)
 }
 
-fn write_store(directory: &Path, root: &Root) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().mode(0o755).create(directory)?;
+fn write_store(directory: &Path, root: &Root, mode: Permissions) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().mode(0o700).create(directory)?;
     for (name, text) in root.files() {
         let mut file: File =
             OpenOptions::new().write(true).create_new(true).mode(0o644).open(directory.join(name))?;
         file.write_all(text.as_bytes())?;
+        // Whatever the umask is: those who could read the former keys can read these.
+        file.set_permissions(Permissions::from_mode(0o644))?;
         file.sync_all()?;
     }
+    std::fs::set_permissions(directory, mode)?;
     File::open(directory)?.sync_all()
 }
