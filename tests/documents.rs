@@ -308,8 +308,11 @@ fn an_index_that_names_too_much_is_refused() {
     scratch.holds_no_bundle();
 }
 
+/// A change to a parsed document.
+type Change = fn(&mut Value);
+
 #[rustfmt::skip]
-const INDEXES: [(&str, fn(&mut Value), &str); 9] = [
+const INDEXES: [(&str, Change, &str); 9] = [
     ("a child that is a layer",      |i| i["manifests"][0]["mediaType"] = json!(LAYER),                            "DocumentUnsupported"),
     ("a child of schema 1",          |i| i["manifests"][0]["mediaType"] = json!("application/vnd.docker.distribution.manifest.v1+prettyjws"), "DocumentUnsupported"),
     ("a child that is an index",     |i| i["manifests"][0]["mediaType"] = json!(INDEX),                            "MediaTypeMismatch or DocumentAmbiguous"),
