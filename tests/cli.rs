@@ -641,7 +641,9 @@ fn listening(process: u32) {
         // Signals 1, 2 and 15.
         u64::from_str_radix(&caught, 16).unwrap() & 0x4003 == 0x4003
     };
+    let began = std::time::Instant::now();
     while !catches() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it does not listen");
         std::thread::yield_now();
     }
 }
