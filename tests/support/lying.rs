@@ -207,6 +207,10 @@ fn converse(
         // Not HTTP, TLS for example: real servers complain in clear text.
         return (&stream).write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
     };
+    // A connection that was made and not needed: nothing was asked.
+    if request.method.is_empty() {
+        return Ok(());
+    }
     let length = request.header("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
     let mut truncated = false;
     if listens {
