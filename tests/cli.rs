@@ -16,6 +16,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::images::{Image, Layout, served};
 use support::lying::{Answer, Lying};
+use support::running::Running;
+use support::verdict::{tags, taking_all_but};
 use support::{EXPORT, RELEASE, SMALL, Scratch, piped};
 
 // ── What is understood ───────────────────────────────────────────────────────────────────────────
@@ -183,6 +185,40 @@ fn a_wrong_manifest_is_refused_with_line_and_column() {
 }
 
 #[test]
+fn a_hostile_manifest_is_refused_and_takes_neither_stack_nor_memory() {
+    let scratch = Scratch::with_small_release();
+    let deep =
+        |open: &str, close: &str| format!("x = {}{}\n{SMALL}", open.repeat(100_000), close.repeat(100_000));
+    for (name, text) in [
+        ("a key twice", format!("name = \"a\"\n{SMALL}").into_bytes()),
+        ("a table twice", format!("{SMALL}\n[image.pin]\n[image.pin]\n").into_bytes()),
+        ("deep lists", deep("[", "]").into_bytes()),
+        ("deep tables", deep("{a=", "}").into_bytes()),
+        ("a deep key", format!("{}b = 1\n{SMALL}", "a.".repeat(100_000)).into_bytes()),
+        ("deep headers", format!("{SMALL}\n[{}b]\n", "a.".repeat(100_000)).into_bytes()),
+        ("a text without an end", format!("{SMALL}\nx = \"").into_bytes()),
+        ("YAML", b"name: small\nimages:\n- &a [*a, *a]\n".to_vec()),
+        ("JSON", b"{\"schema\": 1}".to_vec()),
+        ("a NUL", format!("{SMALL}\0").into_bytes()),
+        ("no UTF-8", [SMALL.as_bytes(), b"# \xff\xfe"].concat()),
+        ("UTF-16", SMALL.encode_utf16().flat_map(u16::to_le_bytes).collect()),
+        ("nothing", Vec::new()),
+        ("no image", SMALL.split("[[image]]").next().unwrap().as_bytes().to_vec()),
+        ("more than a mebibyte", format!("{SMALL}\n#{}", "x".repeat(1 << 20)).into_bytes()),
+        ("a number beyond all numbers", SMALL.replace("= 1\n", "= 99999999999999999999\n").into_bytes()),
+    ] {
+        scratch.write("release.toml", text);
+        let run = scratch.sealift(EXPORT);
+        assert!(run.is_failure(2, "ManifestInvalid") && run.stderr.contains("release.toml"), "{name}\n{run}");
+        assert!(run.stderr.len() < 3000, "{name}\n{run}");
+    }
+    scratch.holds_no_bundle();
+    // Tabs and a comment are TOML like any other.
+    scratch.write("release.toml", format!("# a comment\n{}", SMALL.replace(" = ", "\t=\t")));
+    scratch.sealift(EXPORT).ok();
+}
+
+#[test]
 fn two_variants_may_not_have_one_name() {
     let scratch = Scratch::with_small_release();
     scratch.write("release.toml", SMALL.replace("{ standard", "{ edge = \"1.0.0\", standard"));
@@ -266,6 +302,36 @@ fn an_existing_output_is_kept_unless_replacing_was_asked_for() {
         .sealift("export release.toml -o absent/b.tar --key release.key.pem --mirror registry.example.com=oci:images")
         .fails(1, "Io")
         .says("absent");
+}
+
+#[test]
+fn an_output_that_is_no_file_is_refused_and_any_name_will_do() {
+    let scratch = Scratch::with_small_release();
+    for output in ["/dev/full", "/dev/null", "/dev/stdout", "images", "images/", ".", "/", ""] {
+        for overwrite in ["", "--overwrite"] {
+            let mut command = scratch.command(&format!(
+                "export release.toml --key release.key.pem --mirror registry.example.com=oci:images {overwrite}"
+            ));
+            command.args(["-o", output]);
+            let run = support::run(command);
+            assert_eq!(run.code, 2, "{output:?} {run}");
+        }
+    }
+    // A name that is no text: what is said of it can be read, and the file has exactly this name.
+    use std::os::unix::ffi::OsStrExt;
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9 \xff\n.tar");
+    let with = |arguments: &str, flag: &[&str]| {
+        let mut command = scratch.command(arguments);
+        command.args(flag).arg(name);
+        support::run(command)
+    };
+    let export = "export release.toml --key release.key.pem --mirror registry.example.com=oci:images";
+    with(export, &["-o"]).ok();
+    assert!(scratch.path(name).is_file());
+    with("verify --trust trust", &[]).ok();
+    with("import --to oci:there --trust trust", &[]).ok();
+    let again = with(export, &["-o"]).fails(2, "OutputExists");
+    assert_eq!(again.stderr.lines().count(), 2, "{again}");
 }
 
 #[test]
@@ -538,6 +604,87 @@ fn an_export_interrupted_in_the_middle_of_a_layer_is_finished_by_the_same_comman
         scratch.sealift(EXPORT).ok().says("going on with an interrupted export");
         assert!(!scratch.has("bundle.tar.partial") && !scratch.has("bundle.tar.partial.journal"));
     }
+}
+
+#[test]
+fn an_import_and_a_verification_that_are_interrupted_say_so_and_leave_no_tag() {
+    for signal in ["INT", "TERM", "HUP"] {
+        let scratch = Scratch::with_small_release().exported();
+        // A registry that stops answering in the middle of an upload.
+        let (send, stalled) = mpsc::channel();
+        let server = taking_all_but(move |request, _| {
+            let uploads = request.method == "PUT" && request.path.contains("/session/");
+            uploads.then(|| {
+                let _ = send.send(());
+                Answer::new(201).silent()
+            })
+        });
+        let import = format!("import bundle.tar --to {} --trust trust", server.host());
+        let running = Running::start(scratch.command(&import));
+        stalled.recv_timeout(Duration::from_secs(60)).unwrap();
+        running.hand().signal(signal);
+        let run = running.ended();
+        assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{signal} {run}");
+        run.says("interrupted: ");
+        assert_eq!(tags(&server), [""; 0]);
+
+        // A pipe in which nothing more comes, plain, and compressed in blocks that hold nothing.
+        let bundle = scratch.read("bundle.tar");
+        let hollow =
+            [b"\x28\xb5\x2f\xfd\x80\x38\x00\x10\x00\x00".as_slice(), &[0; 3].repeat(100_000)].concat();
+        for input in [&bundle[..700], &bundle[..bundle.len() - 2000], &hollow] {
+            let mut command = scratch.command("verify - --trust trust");
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut process = command.spawn().unwrap();
+            let mut pipe = process.stdin.take().unwrap();
+            // It was read when there is room for as much again, and more: a pipe holds 64 KiB.
+            std::io::Write::write_all(&mut pipe, input).unwrap();
+            listening(process.id());
+            let sent = Command::new("kill").args([format!("-{signal}"), process.id().to_string()]).status();
+            assert!(sent.unwrap().success());
+            let output = process.wait_with_output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(130), "{said}");
+            assert!(said.contains("interrupted: "), "{said}");
+            drop(pipe);
+        }
+    }
+}
+
+/// Waits until a process catches interruptions itself (proc(5), `SigCgt`).
+fn listening(process: u32) {
+    let catches = || {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim().to_owned();
+        // Signals 1, 2 and 15.
+        u64::from_str_radix(&caught, 16).unwrap() & 0x4003 == 0x4003
+    };
+    let began = std::time::Instant::now();
+    while !catches() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it does not listen");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_error_that_nobody_hears_changes_nothing() {
+    let scratch = Scratch::with_small_release().exported();
+    let sealift = env!("CARGO_BIN_EXE_sealift");
+    for (command, code) in [
+        ("verify bundle.tar --trust trust --progress plain", 0),
+        ("verify absent.tar --trust trust", 1),
+        ("verify bundle.tar --turbo", 2),
+        ("import bundle.tar --to oci:there --trust trust --progress json", 0),
+    ] {
+        for nowhere in ["2>&-", ">&- 2>&-", "2>/dev/full"] {
+            let mut shell = scratch.tool("sh", "");
+            shell.arg("-c").arg(format!("{sealift} {command} {nowhere}; echo $? > code"));
+            support::run(shell);
+            let ended = String::from_utf8(scratch.read("code")).unwrap();
+            assert_eq!(ended.trim(), code.to_string(), "{command} {nowhere}");
+        }
+    }
+    assert!(scratch.has("there/index.json"));
 }
 
 #[test]

@@ -13,7 +13,8 @@ use std::process::Stdio;
 
 use support::images::{Image, Layout};
 use support::parts::Parts;
-use support::{EXPORT, Scratch, piped};
+use support::verdict::{accepted, is_one_of, refused};
+use support::{EXPORT, Run, Scratch, piped, run};
 
 const PACK: &str =
     "export release.toml -o bundle.tar.zst --key release.key.pem --mirror registry.example.com=oci:images";
@@ -130,10 +131,115 @@ fn what_somebody_else_compressed_goes_through_a_pipe_only() {
         .says("hint: ")
         .says("zstd -d");
     piped(&scratch, "foreign.tar.zst", "verify - --trust trust").ok();
-    // A window beyond what is granted.
-    scratch.run("zstd", "-q --ultra -22 --long=27 bundle.tar -o wide.tar.zst").ok();
-    let wide = piped(&scratch, "wide.tar.zst", "verify - --trust trust");
-    assert!(wide.code == 0 || wide.code == 3, "{wide}");
+    // A window as large as is granted, and beyond that: 128 MiB, and 2 GiB. From a pipe, or the size would tell
+    // that it is not needed.
+    for (window, accepted) in [(25, true), (26, false), (27, false), (31, false)] {
+        let pack = format!("cat bundle.tar | zstd -q --ultra --long={window} > wide.tar.zst");
+        assert!(scratch.tool("sh", "").arg("-c").arg(pack).status().unwrap().success());
+        let wide = within(&scratch, "wide.tar.zst", "verify - --trust trust");
+        match accepted {
+            true => drop(wide.ok()),
+            false => drop(wide.fails(3, "FrameInvalid").says("too much memory").says("--long=25")),
+        }
+    }
+}
+
+/// Through a pipe, with 600 megabytes of addresses.
+fn within(scratch: &Scratch, file: &str, arguments: &str) -> Run {
+    let mut command = scratch.tool("sh", "");
+    let sealift = env!("CARGO_BIN_EXE_sealift");
+    command.arg("-c").arg(format!("ulimit -v 600000; exec {sealift} {arguments} < {file}"));
+    run(command)
+}
+
+#[test]
+fn what_is_only_called_compressed_is_read_for_what_it_is() {
+    let scratch = packed(Scratch::with_small_release()).exported();
+    std::fs::copy(scratch.path("bundle.tar"), scratch.path("plain.tar.zst")).unwrap();
+    std::fs::copy(scratch.path("bundle.tar.zst"), scratch.path("packed.tar")).unwrap();
+    accepted(&scratch, "plain.tar.zst");
+    accepted(&scratch, "packed.tar");
+}
+
+#[test]
+fn other_ways_of_compressing_are_refused_by_what_they_begin_with() {
+    let scratch = packed(Scratch::with_small_release()).exported();
+    let (plain, once) = (scratch.read("bundle.tar"), scratch.read("bundle.tar.zst"));
+    let twice = zstd::encode_all(once.as_slice(), 3).unwrap();
+    let filled = |magic: &[u8]| [magic, &[b'x'; 4096]].concat();
+    for (name, content, filed, through_pipe) in [
+        ("gzip", filled(b"\x1f\x8b\x08\0"), "TarHeader", "TarHeader"),
+        ("xz", filled(b"\xfd7zXZ\0"), "TarHeader", "TarHeader"),
+        ("bzip2", filled(b"BZh91AY&SY"), "TarHeader", "TarHeader"),
+        ("lz4", filled(b"\x04\x22\x4d\x18"), "TarHeader", "TarHeader"),
+        ("zip", filled(b"PK\x03\x04"), "TarHeader", "TarHeader"),
+        ("zstd of old", filled(b"\x27\xb5\x2f\xfd"), "TarHeader", "TarHeader"),
+        (
+            "a skippable frame first",
+            [b"\x50\x2a\x4d\x18\0\0\0\0", once.as_slice()].concat(),
+            "TarHeader",
+            "TarHeader",
+        ),
+        ("zstd of zstd", twice, "FrameInvalid", "TarHeader"),
+        (
+            "zstd and something behind",
+            [once.as_slice(), b"x"].concat(),
+            "FrameInvalid or TrailingData or Truncated",
+            "TrailingData",
+        ),
+        (
+            "zstd and the bundle behind",
+            [once.as_slice(), &plain].concat(),
+            "FrameInvalid or Truncated",
+            "TrailingData",
+        ),
+        ("the bundle and zstd behind", [plain.as_slice(), &once].concat(), "TrailingData", "TrailingData"),
+        ("a dictionary", filled(b"\x28\xb5\x2f\xfd\x21\x07\x00"), "FrameInvalid", "FrameInvalid"),
+    ] {
+        scratch.write("spoiled", content);
+        refused(&scratch, "spoiled", filed, through_pipe).unwrap_or_else(|what| panic!("{name}: {what}"));
+    }
+}
+
+/// A frame that holds nothing (RFC 8878): a single segment of no bytes, one last raw block of none.
+const EMPTY: &[u8] = b"\x28\xb5\x2f\xfd\x20\0\x01\0\0";
+
+#[test]
+fn a_million_empty_frames_are_read_and_come_to_an_end() {
+    let scratch = packed(Scratch::with_small_release()).exported();
+    assert_eq!(zstd::decode_all(EMPTY).unwrap(), b"");
+    let frames = EMPTY.repeat(1_000_000);
+    let bundle = zstd::encode_all(scratch.read("bundle.tar").as_slice(), 3).unwrap();
+    scratch.write("frames.tar.zst", [&frames, bundle.as_slice()].concat());
+    within(&scratch, "frames.tar.zst", "verify - --trust trust").ok();
+    scratch.write("frames.tar.zst", [bundle.as_slice(), &frames].concat());
+    within(&scratch, "frames.tar.zst", "verify - --trust trust").ok();
+    // In a file each frame is where it belongs, or it is none.
+    scratch.sealift("verify frames.tar.zst --trust trust").fails(3, "FrameInvalid");
+    scratch.write("frames.tar.zst", &frames);
+    within(&scratch, "frames.tar.zst", "verify - --trust trust").fails(3, "Truncated");
+}
+
+#[test]
+fn a_bomb_behind_a_bundle_is_not_unpacked() {
+    if !support::peer("zstd") {
+        return;
+    }
+    let scratch = Scratch::with_small_release().exported();
+    let bytes = scratch.read("bundle.tar").len();
+    // Behind all of it, behind its head, and in its sums: 600 megabytes of zeros each.
+    for (keep, kind) in [
+        (bytes, "TrailingData"),
+        (bytes - 1024, "TrailingData"),
+        (2000, "SignatureUntrusted or TarOrder or TarHeader or SumsFormat"),
+    ] {
+        let pack =
+            format!("(head -c {keep} bundle.tar; head -c 600000000 /dev/zero) | zstd -q > bomb.tar.zst");
+        assert!(scratch.tool("sh", "").arg("-c").arg(pack).status().unwrap().success());
+        let run = within(&scratch, "bomb.tar.zst", "import - --to oci:there --trust trust");
+        assert!(is_one_of(&run, 3, kind), "{keep}\n{run}");
+        assert!(!scratch.has("there/index.json"));
+    }
 }
 
 #[test]

@@ -239,7 +239,12 @@ impl Broken {
     }
 
     fn kind(self) -> &'static str {
-        if self.how == "ENOSPC" { "NoSpace" } else { "Io" }
+        if ["ENOSPC", "EDQUOT"].contains(&self.how) { "NoSpace" } else { "Io" }
+    }
+
+    /// Such a call is as it is all the time.
+    fn every(call: &'static str, path: &'static str, how: &'static str) -> Self {
+        Broken { times: 1_000_000, ..Broken::once(call, path, 1, how) }
     }
 }
 
@@ -441,4 +446,323 @@ fn a_journal_that_cannot_be_written_costs_no_bundle() {
     broken.run(&scratch, &shim, EXPORT).0.ok();
     assert!(scratch.read("bundle.tar") == reference);
     scratch.holds_nothing_unfinished();
+}
+
+// A disk that cannot be read.
+
+#[test]
+fn a_bad_sector_is_told_with_its_place_and_never_taken_for_a_wrong_bundle() {
+    let scratch = Scratch::with_heavy_release(LAYER).exported();
+    let Some(shim) = shim(&scratch) else { return };
+    imported(&scratch);
+    let import = "import bundle.tar --to oci:offline --trust trust";
+    let mut happened = 0;
+    for first in [1, 2, 3, 5, 8, 13, 21, 30] {
+        for command in ["verify bundle.tar --trust trust", import] {
+            let (run, due) =
+                Broken::once("pread64", "/bundle.tar", first, "EIO").run(&scratch, &shim, command);
+            assert!(due, "{first} {run}");
+            happened += 1;
+            run.fails(1, "Io").says("bundle.tar at byte ").says("hint: the medium may be damaged");
+            unnamed_blobs(&scratch.path("offline"));
+        }
+    }
+    assert_eq!(happened, 16);
+    // The head alone does not touch what is behind it.
+    let (run, _) = Broken::once("pread64", "/bundle.tar", 9, "EIO").run(
+        &scratch,
+        &shim,
+        "verify --head bundle.tar --trust trust",
+    );
+    run.ok();
+    scratch.sealift(import).ok();
+    same(&scratch.path("usual"), &scratch.path("offline"));
+}
+
+#[test]
+fn a_stick_that_is_pulled_ends_the_import_and_the_same_command_finishes_it() {
+    let scratch = Scratch::with_heavy_release(LAYER).exported();
+    let Some(shim) = shim(&scratch) else { return };
+    imported(&scratch);
+    let import = "import bundle.tar --to oci:offline --trust trust";
+    // How often it is read in all.
+    let counted = |first| Broken { times: 1_000_000, ..Broken::once("pread64", "/bundle.tar", first, "EIO") };
+    let mut reads = 40;
+    while counted(reads).run(&scratch, &shim, "import bundle.tar --to oci:counted --trust trust").1 {
+        let _ = fs::remove_dir_all(scratch.path("counted"));
+        reads += 1;
+    }
+    // From some read on nothing more comes: in the middle of verification, and while blobs are written.
+    for first in [reads / 4, reads / 2, reads - 8, reads - 3, reads - 1] {
+        let _ = fs::remove_dir_all(scratch.path("offline"));
+        let (run, due) = counted(first).run(&scratch, &shim, import);
+        assert!(due, "{first} of {reads}: {run}");
+        run.fails(1, "Io").says("bundle.tar");
+        unnamed_blobs(&scratch.path("offline"));
+    }
+    scratch.sealift(import).ok();
+    same(&scratch.path("usual"), &scratch.path("offline"));
+}
+
+#[test]
+fn short_and_interrupted_reads_and_writes_are_continued() {
+    let scratch = Scratch::with_heavy_release(LAYER).exported();
+    let Some(shim) = shim(&scratch) else { return };
+    imported(&scratch);
+    let reference = scratch.read("bundle.tar");
+    let interrupted = |call, path| Broken { times: 20, ..Broken::once(call, path, 1, "EINTR") };
+    let import = "import bundle.tar --to oci:offline --trust trust";
+    for (broken, command) in [
+        (Broken::every("pread64", "/bundle.tar", "SHORT"), "verify bundle.tar --trust trust"),
+        (interrupted("pread64", "/bundle.tar"), "verify bundle.tar --trust trust"),
+        (
+            Broken::every("read", "release.toml", "SHORT"),
+            "export release.toml -o again.tar --key release.key.pem --mirror registry.example.com=oci:images",
+        ),
+        (
+            interrupted("read", "release.key.pem"),
+            "export release.toml -o again.tar --key release.key.pem --mirror registry.example.com=oci:images",
+        ),
+        (
+            interrupted("pwrite64", ".tar.partial"),
+            "export release.toml -o again.tar --key release.key.pem --mirror registry.example.com=oci:images",
+        ),
+        (
+            interrupted("write", ".partial.journal"),
+            "export release.toml -o again.tar --key release.key.pem --mirror registry.example.com=oci:images",
+        ),
+        (Broken::every("pread64", "/bundle.tar", "SHORT"), import),
+        (interrupted("write", ".partial"), import),
+    ] {
+        scratch.remove("again.tar");
+        let _ = fs::remove_dir_all(scratch.path("offline"));
+        let (run, happened) = broken.run(&scratch, &shim, command);
+        assert!(happened, "{broken:?} {run}");
+        run.ok();
+        assert!(!scratch.has("again.tar") || scratch.read("again.tar") == reference, "{broken:?}");
+        if command == import {
+            same(&scratch.path("usual"), &scratch.path("offline"));
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_writes_something_else_is_found_by_verify() {
+    let scratch = Scratch::with_heavy_release(LAYER).exported();
+    let Some(shim) = shim(&scratch) else { return };
+    let reference = scratch.read("bundle.tar");
+    for first in [1, 2, 3, 5, 8, 12, 16] {
+        scratch.remove("bundle.tar");
+        let (run, happened) =
+            Broken::once("pwrite64", ".tar.partial", first, "FLIP").run(&scratch, &shim, EXPORT);
+        assert!(happened, "{first} {run}");
+        // Nothing tells the one who writes.
+        run.ok();
+        assert!(scratch.read("bundle.tar") != reference, "{first}");
+        let run = scratch.sealift("verify bundle.tar --trust trust");
+        assert!(run.code == 3 && run.stdout.is_empty(), "{first} {run}");
+        let run = scratch.sealift("import bundle.tar --to oci:offline --trust trust");
+        assert!(run.code == 3 && !scratch.has("offline"), "{first} {run}");
+    }
+}
+
+#[test]
+fn a_quota_is_told_like_a_full_disk() {
+    let scratch = Scratch::with_heavy_release(LAYER).exported();
+    let Some(shim) = shim(&scratch) else { return };
+    let export = EXPORT.replace("bundle.tar", "again.tar");
+    for broken in [
+        Broken::once("pwrite64", ".tar.partial", 3, "EDQUOT"),
+        Broken::once("fsync", ".tar.partial", 1, "EDQUOT"),
+    ] {
+        let (run, happened) = broken.run(&scratch, &shim, &export);
+        assert!(happened, "{run}");
+        run.fails(1, "NoSpace").says("again.tar.partial").says("hint: ");
+    }
+    let import = "import bundle.tar --to oci:offline --trust trust";
+    let (run, happened) = Broken::once("write", ".partial", 4, "EDQUOT").run(&scratch, &shim, import);
+    assert!(happened, "{run}");
+    run.fails(1, "NoSpace").says("destination: ");
+    unnamed_blobs(&scratch.path("offline"));
+}
+
+// The order in which things reach the disk.
+
+/// The scratch directory's own name.
+fn directory(scratch: &Scratch) -> String {
+    scratch.path("").to_string_lossy().trim_end_matches('/').to_owned()
+}
+
+/// The calls on the disk that a command makes, in their order.
+fn calls(scratch: &Scratch, shim: &Path, arguments: &str) -> Vec<(String, String)> {
+    scratch.remove("log");
+    let mut command = scratch.command(arguments);
+    command.env("LD_PRELOAD", shim).env("FAULT_CALL", "any").env("FAULT_UNDER", directory(scratch));
+    command.env("FAULT_FIRST", "1000000").env("FAULT_TIMES", "1").env("FAULT_LOG", scratch.path("log"));
+    support::run(command).ok();
+    let log = String::from_utf8(scratch.read("log")).unwrap();
+    let line = |line: &str| line.split_once(' ').map(|(call, path)| (call.to_owned(), path.to_owned()));
+    log.lines().filter_map(line).collect()
+}
+
+/// Requires that nothing is written to a file between its last trip to the disk and its name.
+#[track_caller]
+fn synced_before(calls: &[(String, String)], written: &str, name: usize) {
+    let before = &calls[..name];
+    let last = |call: &dyn Fn(&str) -> bool| {
+        before.iter().rposition(|(made, path)| path.ends_with(written) && call(made))
+    };
+    let write = last(&|call| call.contains("write")).unwrap_or_else(|| panic!("{written} was never written"));
+    let sync = last(&|call| call == "fsync").unwrap_or_else(|| panic!("{written} was never synced"));
+    assert!(write < sync, "{written} was written after it was synced");
+}
+
+#[test]
+fn only_what_has_reached_the_disk_gets_a_name() {
+    let scratch = Scratch::with_heavy_release(LAYER).exported();
+    let Some(shim) = shim(&scratch) else { return };
+    // With --overwrite it is the C library that renames.
+    let export = calls(&scratch, &shim, &format!("{EXPORT} --overwrite"));
+    let find = |calls: &[(String, String)], call: &str, path: &str| {
+        calls
+            .iter()
+            .position(|(made, of)| made == call && of.ends_with(path))
+            .unwrap_or_else(|| panic!("no {call} {path} in {calls:#?}"))
+    };
+    let named = find(&export, "rename", "bundle.tar");
+    synced_before(&export, "bundle.tar.partial", named);
+    // Then its name, and only then the journal is given up.
+    let synced = named + find(&export[named..], "fsync", &directory(&scratch));
+    let given_up = named + find(&export[named..], "unlink", "bundle.tar.partial.journal");
+    assert!(synced < given_up, "{export:#?}");
+
+    let import = calls(&scratch, &shim, "import bundle.tar --to oci:offline --trust trust");
+    let names = import
+        .iter()
+        .enumerate()
+        .filter(|(_, (call, path))| call == "rename" && path.contains("blobs/sha256/"));
+    let mut blobs = 0;
+    for (at, (_, path)) in names {
+        let digest = path.rsplit('/').next().unwrap();
+        synced_before(&import, &format!(".{digest}.partial"), at);
+        blobs += 1;
+    }
+    assert_eq!(blobs, 8);
+    // The blobs' names, then the index, then its name.
+    let index = find(&import, "rename", "index.json");
+    synced_before(&import, ".index.json.partial", index);
+    let last =
+        import.iter().rposition(|(call, path)| call == "rename" && path.contains("blobs/sha256/")).unwrap();
+    let synced = last + find(&import[last..], "fsync", "blobs/sha256");
+    let written = find(&import, "write", ".index.json.partial");
+    assert!(last < synced && synced < written && written < index, "{import:#?}");
+    find(&import[index..], "fsync", "offline");
+}
+
+#[test]
+fn a_clock_that_jumps_changes_nothing() {
+    let scratch = Scratch::with_heavy_release(LAYER).exported();
+    let Some(shim) = shim(&scratch) else { return };
+    imported(&scratch);
+    let reference = scratch.read("bundle.tar");
+    // Thirty years, and beyond what 32 bits can count.
+    for seconds in ["946080000", "4000000000"] {
+        let run = |arguments: &str| {
+            let mut command = scratch.command(arguments);
+            command.env("LD_PRELOAD", &shim).env("FAULT_CLOCK", seconds);
+            support::run(command).ok()
+        };
+        let now = run("export release.toml --dry-run --json --mirror registry.example.com=oci:images").json();
+        assert_eq!(now["bundleBytes"], reference.len());
+        run(&format!("{EXPORT} --overwrite"));
+        assert!(scratch.read("bundle.tar") == reference);
+        run("verify bundle.tar --trust trust");
+        let _ = fs::remove_dir_all(scratch.path("offline"));
+        run("import bundle.tar --to oci:offline --trust trust");
+        same(&scratch.path("usual"), &scratch.path("offline"));
+    }
+}
+
+// Media that cannot be written to, and machines that have little.
+
+#[test]
+fn a_read_only_medium_is_enough_for_verify_and_import() {
+    let scratch = Scratch::with_small_release().exported();
+    scratch.sealift("import bundle.tar --to oci:usual --trust trust").ok();
+    let Some(stick) = Stick::plugged(&scratch, 4 << 20) else { return };
+    for name in ["bundle.tar", "release.key.pem", "release.toml"] {
+        fs::copy(scratch.path(name), stick.0.join(name)).unwrap();
+    }
+    scratch.run("cp", "-r trust images stick/").ok();
+    let remount = Command::new("mount").args(["-o", "remount,ro"]).arg(&stick.0).status();
+    assert!(remount.unwrap().success());
+    let before = stick.names();
+    let sealift = env!("CARGO_BIN_EXE_sealift");
+    let bare = |arguments: &str| {
+        let mut command = Command::new(sealift);
+        // Nothing of an environment: no home, no place for temporary files.
+        command.args(arguments.split(' ')).current_dir(&stick.0).env_clear().env("TMPDIR", "/nonexistent");
+        support::run(command)
+    };
+    bare("verify bundle.tar --trust trust").ok();
+    bare("inspect bundle.tar --trust trust").ok();
+    bare(&format!("import bundle.tar --to oci:{} --trust trust", scratch.path("offline").display())).ok();
+    same(&scratch.path("usual"), &scratch.path("offline"));
+    // And whoever wants to write there is told that.
+    bare("import bundle.tar --to oci:there --trust trust").fails(1, "Io").says("destination: ").says("there");
+    bare("export release.toml -o new.tar --key release.key.pem --mirror registry.example.com=oci:images")
+        .fails(1, "Io")
+        .says("new.tar.partial");
+    assert_eq!(stick.names(), before);
+}
+
+#[test]
+fn a_medium_without_room_for_another_name_is_told_like_a_full_one() {
+    let scratch = Scratch::with_small_release().exported();
+    let Some(stick) = Stick::plugged(&scratch, 4 << 20) else { return };
+    // All its names are taken: the root directory and one film.
+    let remount = Command::new("mount").args(["-o", "remount,nr_inodes=2"]).arg(&stick.0).status();
+    assert!(remount.unwrap().success());
+    fs::write(stick.0.join("film"), "short").unwrap();
+    scratch
+        .sealift(&EXPORT.replace("bundle.tar", "stick/new.tar"))
+        .fails(1, "NoSpace")
+        .says("stick/new.tar.partial");
+    scratch
+        .sealift("import bundle.tar --to oci:stick/offline --trust trust")
+        .fails(1, "NoSpace")
+        .says("stick/offline");
+    assert_eq!(stick.names(), ["film"]);
+}
+
+#[test]
+fn few_open_files_are_enough_or_are_told() {
+    let scratch = Scratch::with_release().exported();
+    scratch.sealift("import bundle.tar --to oci:usual --trust trust").ok();
+    let sealift = env!("CARGO_BIN_EXE_sealift");
+    let mut outcomes = [0; 2];
+    for limit in [3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 24, 32, 64] {
+        let _ = fs::remove_dir_all(scratch.path("offline"));
+        for arguments in [
+            "verify bundle.tar --trust trust",
+            "verify --head bundle.tar --trust trust",
+            "import bundle.tar --to oci:offline --trust trust",
+            "export release.toml -o again.tar --overwrite --key release.key.pem --mirror registry.example.com=oci:images",
+        ] {
+            let mut command = scratch.tool("sh", "");
+            command.arg("-c").arg(format!("ulimit -n {limit}; exec {sealift} {arguments}"));
+            let run = support::run(command);
+            // What fails here fails for want of files: nobody is called untrusted for that.
+            let told = run.is_failure(1, "Io");
+            // Or for want of the C library.
+            let loaded = run.code == 127 && run.stderr.contains("loading shared libraries");
+            assert!(run.code == 0 || told || loaded, "{limit} files: {run}");
+            outcomes[usize::from(run.code == 0)] += 1;
+        }
+        if limit == 64 {
+            same(&scratch.path("usual"), &scratch.path("offline"));
+            assert!(scratch.read("again.tar") == scratch.read("bundle.tar"));
+        }
+    }
+    assert!(outcomes[0] > 4 && outcomes[1] > 8, "{outcomes:?}");
 }

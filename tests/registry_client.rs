@@ -813,3 +813,182 @@ fn a_ca_file_that_is_none_is_named() {
         assert!(error.to_string().contains("site-ca.pem"), "{error}");
     }
 }
+
+// Answers that are hardly HTTP.
+
+#[tokio::test]
+async fn a_flood_of_challenges_opens_nothing() {
+    let tokens = Lying::start(|_, _| Answer::new(200).body("{\"token\":\"t\"}"));
+    let realm = format!("Bearer realm=\"http://{}/token\"", tokens.host());
+    let mut many = Answer::new(401);
+    for number in 0..90 {
+        many = many.header("WWW-Authenticate", format!("Scheme{number} realm=\"r\""));
+    }
+    let flood = many.clone().header("WWW-Authenticate", "Basic realm=\"r\"");
+    for (answer, expected) in [
+        (Answer::new(401).header("WWW-Authenticate", "x".repeat(1 << 20)), Kind::Network),
+        (
+            Answer::new(401).header("WWW-Authenticate", format!("{realm},x=\"{}\"", "x".repeat(300_000))),
+            Kind::AuthChallenge,
+        ),
+        (many, Kind::AuthChallenge),
+        // Only the first few are looked at.
+        (flood, Kind::AuthChallenge),
+    ] {
+        let server = Lying::start(move |_, _| answer.clone());
+        assert_eq!(kind(repository(&server).exists(&layer(b"abc")).await), expected);
+        assert!(server.seen().len() <= 3);
+    }
+    assert!(tokens.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_length_beside_chunks_does_not_smuggle() {
+    let both = |chunks: &'static str| {
+        let answer = Answer::new(200).header("Content-Length", 3).header("Transfer-Encoding", "chunked");
+        Lying::start(move |_, _| answer.clone().body(chunks))
+    };
+    let server = both("3\r\nabc\r\n0\r\n\r\n");
+    assert_eq!(read(&repository(&server), &layer(b"abc")).await.unwrap(), "abc");
+    for (chunks, expected) in [
+        ("3\r\nabX\r\n0\r\n\r\n", Kind::DigestMismatch),
+        ("4\r\nabcd\r\n0\r\n\r\n", Kind::SizeMismatch),
+        ("abc", Kind::Network),
+        ("ffffffffffffffffff\r\nabc\r\n0\r\n\r\n", Kind::Network),
+        ("-3\r\nabc\r\n0\r\n\r\n", Kind::Network),
+    ] {
+        assert_eq!(kind(read(&repository(&both(chunks)), &layer(b"abc")).await), expected, "{chunks:?}");
+    }
+}
+
+#[tokio::test]
+async fn chunks_that_do_not_end_are_not_taken_for_a_document() {
+    for body in ["2\r\n{}\r\n", "2\r\n{}", "2\r\n{", "5\r\n{}", ""] {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+            media::MANIFEST
+        );
+        let answer = Answer::raw(format!("{head}{body}"));
+        let server = Lying::start(move |_, _| answer.clone());
+        assert_eq!(kind(repository(&server).resolve(&name(&server.host())).await), Kind::Network, "{body:?}");
+        assert_eq!(server.seen().len(), 3, "{body:?}");
+    }
+    // Without a length the end of the connection is the end of the body: then the digest tells.
+    let server = Lying::start(|_, _| Answer::raw("HTTP/1.1 200 OK\r\n\r\nab"));
+    assert_eq!(kind(read(&repository(&server), &layer(b"abc")).await), Kind::Network);
+}
+
+#[tokio::test]
+async fn answers_that_are_no_http_end_soon() {
+    // Frames of HTTP/2, which is not spoken: settings, go away, a reset stream; and a flood of continuations.
+    let settings = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec();
+    let go_away = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00".to_vec();
+    let reset = b"\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x02".to_vec();
+    let continuation = b"\x00\x00\x10\x09\x00\x00\x00\x00\x01 sixteen octets ".to_vec();
+    let empty_data = b"\x00\x00\x00\x00\x00\x00\x00\x00\x01".to_vec();
+    for answer in [
+        Answer::raw([settings.clone(), go_away].concat()),
+        Answer::raw([settings, reset].concat()),
+        Answer::flood(continuation),
+        Answer::flood(empty_data),
+        Answer::flood("HTTP/1.1 100 Continue\r\n"),
+        Answer::flood("X-Header: without an end\r\n"),
+        Answer::raw("SSH-2.0-OpenSSH_9.2\r\n"),
+        Answer::raw("HTTP/1.1 999999 ?\r\n\r\n"),
+        Answer::raw(""),
+    ] {
+        let shown = format!("{answer:?}");
+        let server = Lying::start(move |_, _| answer.clone());
+        let options = Options { attempts: 1, ..options() };
+        let failed = repository_with(options, &server.host()).exists(&layer(b"abc")).await;
+        assert_eq!(kind(failed), Kind::Network, "{shown:.80}");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_breaks_off_is_told_with_its_host() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        // Alternately: gone at once, and gone in the middle of a record.
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            if number % 2 == 1 {
+                let _ = std::io::Write::write_all(&mut &stream, b"\x16\x03\x03\x40\x00\x02");
+            }
+        }
+    });
+    let host = format!("[::ffff:127.0.0.1]:{port}");
+    let repository = repository_with(Options { attempts: 2, ..options() }, &host);
+    let looked_for = repository.exists(&layer(b"abc")).await;
+    let error = looked_for.unwrap_err();
+    assert!([Kind::Network, Kind::Tls].contains(&error.kind()), "{error}");
+    assert!(error.to_string().contains(&format!(":{port}")), "{error}");
+}
+
+#[tokio::test]
+async fn a_document_that_drips_is_given_up_and_a_layer_that_drips_is_not() {
+    let pause = Duration::from_millis(60);
+    let document = format!("{{\"annotations\":\"{}\"}}", "x".repeat(200));
+    let answer = Answer::new(200).header("Content-Type", media::MANIFEST).dripping(document, pause);
+    let server = Lying::start(move |_, _| answer.clone());
+    let patient = || Options { attempts: 1, idle_timeout: Duration::from_millis(300), ..options() };
+    let began = std::time::Instant::now();
+    let failed = repository_with(patient(), &server.host()).resolve(&name(&server.host())).await;
+    assert_eq!(kind(failed), Kind::Timeout);
+    assert!(began.elapsed() < Duration::from_secs(10), "all of it takes twelve seconds");
+    // A large layer over a thin line may take days; whoever does not want that interrupts.
+    let content: &'static [u8] = &[7; 40];
+    let server = Lying::start(move |_, _| Answer::new(200).dripping(content, pause));
+    let began = std::time::Instant::now();
+    assert_eq!(read(&repository_with(patient(), &server.host()), &layer(content)).await.unwrap(), content);
+    assert!(began.elapsed() > Duration::from_millis(1600), "longer than a document may take");
+}
+
+#[tokio::test]
+async fn a_next_page_is_not_followed() {
+    // Nothing is listed page by page, so no answer's Link means anything.
+    let elsewhere = Lying::start(|_, _| Answer::new(200).body("{}"));
+    let link = format!("<http://{}/v2/_catalog?last=x>; rel=\"next\"", elsewhere.host());
+    let circle = "</v2/acme/agent/tags/list?last=x>; rel=\"next\"";
+    for link in [link.as_str(), circle] {
+        let link = link.to_owned();
+        let server = Lying::start(move |_, _| {
+            let answer = Answer::new(200).header("Link", &link).header("Content-Type", media::MANIFEST);
+            answer.body("{\"schemaVersion\":2}")
+        });
+        let repository = repository(&server);
+        repository.resolve(&name(&server.host())).await.unwrap();
+        repository.tagged(&name(&server.host())).await.unwrap();
+        read(&repository, &layer(b"{\"schemaVersion\":2}")).await.unwrap();
+        assert_eq!((server.count("list"), server.count("catalog"), server.count("referrers")), (0, 0, 0));
+    }
+    assert!(elsewhere.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_session_that_is_lost_is_replaced_by_another() {
+    for lost in [404, 410] {
+        let server = Lying::start(move |request, number| match request.method.as_str() {
+            "POST" => Answer::new(202).header("Location", format!("/session{number}")),
+            "PUT" if request.path.starts_with("/session0") => {
+                Answer::new(lost).body("{\"errors\":[{\"code\":\"BLOB_UPLOAD_UNKNOWN\"}]}")
+            }
+            "PUT" => Answer::new(201),
+            "HEAD" => Answer::new(404),
+            _ => Answer::new(404),
+        });
+        let repository = repository(&server);
+        let expected = layer(b"abc");
+        let push = || repository.push(&expected, reader(&expected, b"abc"));
+        let error = push().await.unwrap_err();
+        match lost {
+            404 => {
+                assert_eq!((error.kind(), error.retryable()), (Kind::NotFound, Retry::Soon), "{error}");
+                push().await.unwrap();
+                assert_eq!(server.seen().last().unwrap().body, b"abc");
+            }
+            // Gone for good is another word.
+            _ => assert_eq!(error.retryable(), Retry::Never, "{error}"),
+        }
+    }
+}

@@ -299,7 +299,11 @@ fn check_layout_and_index(contents: &Contents, statement: &Statement) -> Result<
             .got(image.tags.first().map_or("no tag".to_owned(), ToString::to_string))
             .expected(&image.source.tag));
     }
-    let index = encode_index(&statement.images, top)?;
+    let index = encode_index(&statement.images, top).map_err(|error| match error.kind() {
+        // Said by a bundle, it is no matter of how the command was typed.
+        Kind::RefAmbiguous => Error::new(Kind::StatementInvalid, error.sentence()),
+        _ => error,
+    })?;
     for (part, bytes) in [(Part::Layout, OCI_LAYOUT), (Part::Index, index.as_slice())] {
         let entry = contents.entries().iter().find(|entry| entry.part == part);
         let signed = entry.map(|entry| entry.digest);

@@ -409,6 +409,7 @@ fn source_date_epoch() -> Option<Result<Moment>> {
 
 /// Runs asynchronous work until it ends or a signal ends it.
 fn on_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
+    require_files()?;
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 8))
@@ -427,6 +428,19 @@ fn on_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
     });
     runtime.shutdown_background();
     result
+}
+
+/// Files that must be free to be opened before anything begins: the runtime's own, and a few.
+const FILES: usize = 16;
+
+/// The runtime does not start with fewer, and would not say so in a sentence.
+fn require_files() -> Result<()> {
+    let opened: std::io::Result<Vec<File>> = (0..FILES).map(|_| File::open("/dev/null")).collect();
+    opened.map(drop).map_err(|e| {
+        Error::io("cannot start", "the runtime", &e)
+            .expected(format_args!("{FILES} files more that may be open"))
+            .hint("raise the limit: ulimit -n 1024")
+    })
 }
 
 /// Waits, though not for long, until everything that was cancelled has let go: only then are

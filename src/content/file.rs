@@ -48,7 +48,11 @@ pub fn stream(
             let read = tokio::task::spawn_blocking(move || {
                 let mut piece = Lent::of(want);
                 let count = read_at_most(&*file, piece.as_mut(), offset)
-                    .map_err(|e| Error::io("cannot read", format_args!("{place} at byte {offset}"), &e))?;
+                    .map_err(|e| {
+                        Error::io("cannot read", format_args!("{place} at byte {offset}"), &e).hint(
+                            "the medium may be damaged or gone: with a copy of the file, the same command goes on",
+                        )
+                    })?;
                 piece.used = count;
                 Ok(Bytes::from_owner(piece))
             });

@@ -103,8 +103,14 @@ struct RawImage {
 impl Manifest {
     /// Reads a manifest file. Relative paths in it are relative to its own directory.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = file::read_small(path, "the release manifest", limits::RELEASE_MANIFEST)?;
         let invalid = |what: &str| Error::new(Kind::ManifestInvalid, what.to_owned()).at(path.display());
+        let bytes = file::read_small(path, "the release manifest", limits::RELEASE_MANIFEST);
+        let bytes = bytes.map_err(|error| match error.kind() {
+            Kind::LimitExceeded => invalid("the release manifest is too large")
+                .expected(format_args!("at most {} bytes", limits::RELEASE_MANIFEST))
+                .hint("a manifest is a TOML file; is this a bundle?"),
+            _ => error,
+        })?;
         let text = std::str::from_utf8(&bytes).map_err(|_| {
             invalid("the release manifest is not UTF-8 text")
                 .hint("a manifest is a TOML file; is this a bundle?")

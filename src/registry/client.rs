@@ -117,7 +117,20 @@ impl Client {
                     .got("404 for /v2/")
                     .hint("check the host and the port"))
             }
-            answer => answer.map(drop),
+            answer => self.require_no_page(&endpoint, answer?).await,
+        }
+    }
+
+    /// A network that wants a login or a fee answers everything with a web page, and a 200.
+    async fn require_no_page(&self, endpoint: &Endpoint, mut response: Response) -> Result<()> {
+        // Some registries call their empty answer HTML, too: the body tells.
+        let body = transport::read(&mut response, limits::ERROR_BODY, self.limits()).await;
+        match body.map_err(|e| e.at(&endpoint.name))?.trim_ascii_start().first() {
+            Some(b'<') => Err(Error::new(Kind::UnexpectedContent, "not an OCI registry")
+                .at(&endpoint.name)
+                .got("a web page for /v2/")
+                .hint("check the host and the port; a proxy or a network's login page may stand before it")),
+            _ => Ok(()),
         }
     }
 

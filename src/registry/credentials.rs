@@ -292,14 +292,7 @@ async fn ask_helper(name: &str, host: &str) -> Result<Option<Login>> {
         return Err(Error::new(Kind::CredentialHelper, "not a credential helper's name").got(name));
     }
     let program = format!("docker-credential-{name}");
-    let (output, success) = match tokio::time::timeout(HELPER_TIMEOUT, run_helper(&program, host)).await {
-        Ok(ran) => ran.map_err(|e| e.at(&program))?,
-        Err(_) => {
-            return Err(Error::new(Kind::CredentialHelper, "the credential helper did not answer")
-                .at(program)
-                .got(format_args!("nothing for {} s", HELPER_TIMEOUT.as_secs())));
-        }
-    };
+    let (output, success) = run_within(HELPER_TIMEOUT, &program, host).await?;
     if success {
         return helped(&output, &program).map(Some);
     }
@@ -309,6 +302,16 @@ async fn ask_helper(name: &str, host: &str) -> Result<Option<Login>> {
     Err(Error::new(Kind::CredentialHelper, "the credential helper failed")
         .at(format_args!("{program} get"))
         .hint("run it by hand to see why, with the registry's host on its stdin"))
+}
+
+/// A helper that does not end is ended.
+async fn run_within(limit: Duration, program: &str, host: &str) -> Result<(Zeroizing<Vec<u8>>, bool)> {
+    match tokio::time::timeout(limit, run_helper(program, host)).await {
+        Ok(ran) => ran.map_err(|e| e.at(program)),
+        Err(_) => Err(Error::new(Kind::CredentialHelper, "the credential helper did not answer")
+            .at(program)
+            .got(format_args!("nothing for {} s", limit.as_secs_f64()))),
+    }
 }
 
 async fn run_helper(program: &str, host: &str) -> Result<(Zeroizing<Vec<u8>>, bool)> {
@@ -431,6 +434,29 @@ mod tests {
         let error = run_helper("yes", "h").await.unwrap_err();
         assert_eq!(error.kind(), Kind::CredentialHelper);
         assert!(error.to_string().contains("too much"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_says_nothing_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let (silent, mark) = (folder.path().join("silent"), folder.path().join("mark"));
+        // Closing its output would be an answer: it keeps both ends open, and says who it is.
+        std::fs::write(&silent, format!("#!/bin/sh\necho $$ > {}\nexec tail -f /dev/null\n", mark.display()))
+            .unwrap();
+        std::fs::set_permissions(&silent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let error = run_within(Duration::from_millis(500), silent.to_str().unwrap(), "h").await.unwrap_err();
+        assert_eq!(error.kind(), Kind::CredentialHelper);
+        assert!(error.to_string().contains("did not answer"), "{error}");
+        let process = std::fs::read_to_string(&mark).unwrap();
+        let gone = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/stat", process.trim()));
+            status.map_or(true, |status| status.contains(") Z "))
+        };
+        let began = std::time::Instant::now();
+        while !gone() {
+            assert!(began.elapsed() < Duration::from_secs(30), "it goes on");
+            tokio::task::yield_now().await;
+        }
     }
 
     #[test]

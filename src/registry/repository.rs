@@ -15,7 +15,7 @@ use super::session::{self, Broken, Push, said_digest};
 use super::transport;
 use super::{refusal, wire};
 use crate::content::{Reader, Sink, Source, Unverified};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Retry};
 use crate::limits;
 use crate::oci::{self, Descriptor, Digest, MediaType, Name, Tag, media, own_media_type};
 
@@ -246,8 +246,11 @@ impl Repository {
         let mut call = Call::new(&self.endpoint, Method::PUT, &path, what)?;
         call.headers.insert(CONTENT_TYPE, header(document.media_type.as_str())?);
         (call.body, call.scope, call.expected, call.place) = (bytes, self.pushing(), &[201], place);
-        let response = self.client.send(&self.endpoint, &call).await?;
-        said_digest(response.headers(), document).map_err(|e| e.at(&call.place))
+        let sent = self.client.patiently(|| async {
+            let sent = self.client.send_once(&self.endpoint, &call).await;
+            sent.map_err(|error| if doubts_digest(&error) { error.retry(Retry::Soon) } else { error })
+        });
+        said_digest(sent.await?.headers(), document).map_err(|e| e.at(&call.place))
     }
 
     async fn push_blob(&self, expected: &Descriptor, content: Reader) -> Result<()> {
@@ -273,6 +276,12 @@ fn header(text: &str) -> Result<HeaderValue> {
     HeaderValue::from_str(text).map_err(|_| {
         Error::new(Kind::DocumentInvalid, "a media type that is none").got(format_args!("{text:?}"))
     })
+}
+
+/// A registry that calls a document's digest wrong, which was verified here, has looked at what somebody
+/// else was just writing (CNCF Distribution does, where two imports meet), or the line has flipped a bit.
+fn doubts_digest(error: &Error) -> bool {
+    error.kind() == Kind::RegistryRejected && error.to_string().contains("DIGEST_INVALID")
 }
 
 fn check_document_size(expected: &Descriptor) -> Result<()> {

@@ -189,7 +189,7 @@ impl Push<'_> {
                 session.spent = true;
                 return Err(failed.error);
             }
-            _ => return Err(failed.error),
+            _ => return Err(self.doubt(session, failed.error)),
         }
         session.spent = true;
         Err(failed.error.retry(Retry::Soon))
@@ -240,6 +240,12 @@ impl Push<'_> {
     /// What is refused after a try that broke off may be accepted without one: two requests may have
     /// written into one session, or the registry counts otherwise than it writes (DIGEST_INVALID).
     fn doubt(&self, session: &mut Session, error: Error) -> Error {
+        if !session.resumed && error.kind() == Kind::NotFound {
+            // It was given out a moment ago and is gone: the registry was started again, or there are
+            // several of it. Another one may live longer.
+            session.spent = true;
+            return error.retry(Retry::Soon);
+        }
         let refused =
             matches!(error.kind(), Kind::RegistryRejected | Kind::RegistryUnsupported | Kind::NotFound);
         if !session.resumed || !refused || error.retryable() != Retry::Never {

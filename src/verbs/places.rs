@@ -32,7 +32,7 @@ impl FromStr for Mirror {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
-            Error::new(Kind::Usage, "not a mirror").got(format_args!("{text:?}")).expected(
+            Error::new(Kind::Usage, "not a mirror").got(format_args!("{:?}", shown(text))).expected(
                 "FROM=TO, such as registry.example.com=127.0.0.1:5000 or registry.example.com=oci:DIRECTORY",
             )
         };
@@ -52,8 +52,22 @@ impl FromStr for Mirror {
     }
 }
 
+/// An address as it may be shown: whoever types a login into it has typed a password.
+fn shown(text: &str) -> String {
+    match text.rfind('@') {
+        Some(at) => format!("***{}", text.get(at..).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// `host[:port][/path]`, both parts checked.
 fn split_host(text: &str) -> Result<(Registry, Option<Repository>)> {
+    if text.contains('@') {
+        return Err(Error::new(Kind::RefInvalid, "an address with a login or a digest in it")
+            .at(shown(text))
+            .expected("host[:port][/path]")
+            .hint("log in with skopeo login or docker login: the login is found where these leave it"));
+    }
     match text.split_once('/') {
         Some((host, path)) => Ok((host.parse()?, Some(path.parse()?))),
         None => Ok((text.parse()?, None)),
@@ -134,7 +148,7 @@ impl FromStr for Destination {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
             Error::new(Kind::Usage, "not a destination")
-                .got(format_args!("{text:?}"))
+                .got(format_args!("{:?}", shown(text)))
                 .expected("docker://host[:port][/prefix] or oci:DIRECTORY")
         };
         if let Some(directory) = text.strip_prefix("oci:") {
@@ -158,7 +172,7 @@ impl FromStr for Destination {
             );
         }
         let (registry, prefix) = split_host(address.trim_end_matches('/'))
-            .map_err(|e| e.at(text).hint("a destination has a host and maybe a path, but no tag"))?;
+            .map_err(|e| e.at(shown(text)).hint("a destination has a host and maybe a path, but no tag"))?;
         Ok(Destination::Registry(registry, prefix))
     }
 }
@@ -193,7 +207,7 @@ impl FromStr for Renaming {
                 Ok(Renaming { from: from.to_owned(), to: to.to_owned() })
             }
             _ => Err(Error::new(Kind::Usage, "not a renaming")
-                .got(format_args!("{text:?}"))
+                .got(format_args!("{:?}", shown(text)))
                 .expected("FROM=TO, such as nexus=mirror/nexus or registry.example.com/nexus=apps")),
         }
     }

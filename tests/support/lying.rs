@@ -35,6 +35,12 @@ enum Body {
     Silence,
     /// Chunked, for as long as somebody reads.
     Endless,
+    /// A byte at a time, with a pause before each.
+    Drip(Vec<u8>, Duration),
+    /// These bytes instead of an answer, whatever they are.
+    Raw(Vec<u8>),
+    /// These bytes again and again instead of an answer, for as long as somebody reads.
+    Flood(Vec<u8>),
 }
 
 /// What the server says.
@@ -75,7 +81,29 @@ impl Answer {
         self
     }
 
+    pub fn dripping(mut self, body: impl AsRef<[u8]>, pause: Duration) -> Self {
+        self.body = Body::Drip(body.as_ref().to_vec(), pause);
+        self
+    }
+
+    /// No HTTP at all, or what looks like it.
+    pub fn raw(bytes: impl AsRef<[u8]>) -> Self {
+        Answer { body: Body::Raw(bytes.as_ref().to_vec()), ..Answer::new(0) }
+    }
+
+    /// The same without end.
+    pub fn flood(bytes: impl AsRef<[u8]>) -> Self {
+        Answer { body: Body::Flood(bytes.as_ref().to_vec()), ..Answer::new(0) }
+    }
+
     fn write(&self, stream: &mut TcpStream, head_only: bool) -> std::io::Result<()> {
+        match &self.body {
+            Body::Raw(bytes) => return stream.write_all(bytes),
+            Body::Flood(bytes) => loop {
+                stream.write_all(bytes)?;
+            },
+            _ => {}
+        }
         if matches!(self.body, Body::Silence) {
             // Until the client gives up.
             return stream.read(&mut [0]).map(drop);
@@ -86,7 +114,9 @@ impl Answer {
         }
         let has_length = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         match &self.body {
-            Body::Whole(body) if !has_length => head.push_str(&format!("Content-Length: {}\r\n", body.len())),
+            Body::Whole(body) | Body::Drip(body, _) if !has_length => {
+                head.push_str(&format!("Content-Length: {}\r\n", body.len()))
+            }
             Body::Endless => head.push_str("Transfer-Encoding: chunked\r\n"),
             _ => {}
         }
@@ -100,6 +130,15 @@ impl Answer {
                 // Until the client gives up.
                 stream.read(&mut [0]).map(drop)
             }
+            Body::Drip(body, pause) => {
+                let (_open, never) = std::sync::mpsc::channel::<()>();
+                for byte in body {
+                    let _ = never.recv_timeout(*pause);
+                    stream.write_all(&[*byte])?;
+                }
+                Ok(())
+            }
+            Body::Raw(_) | Body::Flood(_) => Ok(()),
             Body::Endless => loop {
                 stream.write_all(b"1000\r\n")?;
                 stream.write_all(&[b' '; 0x1000])?;
@@ -168,6 +207,10 @@ fn converse(
         // Not HTTP, TLS for example: real servers complain in clear text.
         return (&stream).write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
     };
+    // A connection that was made and not needed: nothing was asked.
+    if request.method.is_empty() {
+        return Ok(());
+    }
     let length = request.header("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
     let mut truncated = false;
     if listens {

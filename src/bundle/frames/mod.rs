@@ -218,7 +218,14 @@ fn decoder() -> io::Result<DCtx<'static>> {
 
 /// What the zstd library says about bytes that it does not take.
 fn refused(code: zstd_safe::ErrorCode) -> Error {
-    damaged("a compressed frame cannot be decompressed").got(zstd_safe::get_error_name(code))
+    let said = zstd_safe::get_error_name(code);
+    let error = damaged("a compressed frame cannot be decompressed").got(said);
+    match said.contains("too much memory") {
+        true => {
+            error.hint("it asks for a window above 32 MiB: compress it again with zstd --long=25 at most")
+        }
+        false => error,
+    }
 }
 
 fn damaged(what: &str) -> Error {
