@@ -349,7 +349,7 @@ fn a_statement_with_one_byte_more_less_or_other_is_another_or_none() {
         let bytes = value.to_string().into_bytes();
         let statement = Statement::parse(&bytes).unwrap();
         let at = place.index(bytes.len());
-        let mut changed = vec![bytes.clone(), bytes.clone(), bytes.clone()];
+        let mut changed = [bytes.clone(), bytes.clone(), bytes.clone()];
         changed[0].insert(at, byte);
         changed[1].remove(at);
         changed[2][at] = byte;
