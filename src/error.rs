@@ -247,7 +247,7 @@ impl Error {
 
     /// The hint, if there is one, safe to print.
     pub fn advice(&self) -> Option<Cow<'_, str>> {
-        self.0.hint.as_deref().map(printable)
+        self.0.hint.as_deref().map(shown)
     }
 }
 
@@ -268,16 +268,16 @@ impl fmt::Display for Error {
             Some(Side::Destination) => f.write_str("destination: ")?,
             None => {}
         }
-        f.write_str(&printable(&facts.what))?;
+        f.write_str(&shown(&facts.what))?;
         if let Some(place) = &facts.place {
-            write!(f, ": {}", printable(place))?;
+            write!(f, ": {}", shown(place))?;
         }
         match (&facts.got, &facts.expected) {
             (Some(got), Some(expected)) => {
-                write!(f, ": got {}, expected {}", printable(got), printable(expected))?;
+                write!(f, ": got {}, expected {}", shown(got), shown(expected))?;
             }
-            (Some(got), None) => write!(f, ": {}", printable(got))?,
-            (None, Some(expected)) => write!(f, ": expected {}", printable(expected))?,
+            (Some(got), None) => write!(f, ": {}", shown(got))?,
+            (None, Some(expected)) => write!(f, ": expected {}", shown(expected))?,
             (None, None) => {}
         }
         if f.alternate() { Ok(()) } else { write!(f, " [{}]", facts.kind.name()) }
@@ -291,6 +291,45 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// A part of a message, safe to print, without any login that stands in it.
+fn shown(text: &str) -> Cow<'_, str> {
+    match without_logins(text) {
+        Cow::Borrowed(text) => printable(text),
+        Cow::Owned(text) => Cow::Owned(printable(&text).into_owned()),
+    }
+}
+
+/// Puts stars in place of `user:password` before an `@`: people type such addresses, and messages are kept in
+/// logs.
+fn without_logins(text: &str) -> Cow<'_, str> {
+    if !text.contains('@') {
+        return Cow::Borrowed(text);
+    }
+    let words = text.split_inclusive(|c: char| c.is_whitespace() || c == '"');
+    Cow::Owned(
+        words
+            .map(|word| login_in(word).map_or_else(|| word.to_owned(), |login| word.replace(login, "***")))
+            .collect(),
+    )
+}
+
+/// The login in a word that is an address: what stands before the last `@`, behind the scheme or `FROM=`.
+fn login_in(word: &str) -> Option<&str> {
+    let (before, host) = word.rsplit_once('@')?;
+    // A digest is no host: `engine:2.1.0@sha256:…`.
+    if host.starts_with("sha") {
+        return None;
+    }
+    let behind = |mark| {
+        before
+            .split_once(mark)
+            .map(|(_, rest)| rest)
+            .filter(|rest: &&str| mark == "://" || rest.contains(':'))
+    };
+    let login = behind("://").or_else(|| behind("=")).unwrap_or(before);
+    (login.contains(':') || before.contains("://")).then_some(login).filter(|login| !login.is_empty())
+}
 
 /// Most characters of a foreign text that a message shows.
 const SHOWN: usize = 600;
@@ -315,4 +354,31 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         if hostile(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
     }
     Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins_in_addresses_are_not_shown() {
+        for text in [
+            "https://user:canary@host/x",
+            "registry.example.com=https://user:canary@host",
+            "registry.example.com=user:canary@host",
+            "user:canary@host:5000",
+            "user:can/canary@host",
+            "user:canary=canary@host",
+            "docker://user:canary@canary@host",
+            "docker://canary@host",
+            "the address \"https://user:canary@host\" and another",
+        ] {
+            let error = Error::new(Kind::Usage, text).at(text).got(text).expected(text).hint(text);
+            let said = format!("{error} {error:?} {} {:?}", error.sentence(), error.advice());
+            assert!(!said.contains("canary") && said.contains("***@host"), "{text}: {said}");
+        }
+        for text in ["mail@example.com", "r.example.com/a:1@sha256:00", "a=b@c", "@", "x@", "a:b"] {
+            assert_eq!(shown(text), text);
+        }
+    }
 }

@@ -66,6 +66,9 @@ pub const JOURNAL: u64 = 64 << 20;
 /// connections there are.
 pub const DISK_WRITES: usize = 2;
 
+/// The first second of the year 0. RFC 3339 writes no earlier ones: a bundle that stated one could not be read.
+pub const FIRST_SECOND: i64 = -62_167_219_200;
+
 /// A release manifest (TOML).
 pub const RELEASE_MANIFEST: u64 = 1 << 20;
 

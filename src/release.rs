@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Kind, Result};
+use crate::limits;
 
 /// Declares a closed list of lower-case words.
 macro_rules! words {
@@ -87,15 +88,16 @@ pub struct Version(String);
 pub struct Moment(Timestamp);
 
 impl Moment {
-    /// Cuts fractions of a second off.
+    /// Cuts fractions of a second off. What RFC 3339 cannot write becomes the first moment that it can.
     pub fn new(timestamp: Timestamp) -> Self {
-        Moment(Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp))
+        let seconds = timestamp.as_second().max(limits::FIRST_SECOND);
+        Moment(Timestamp::from_second(seconds).unwrap_or(timestamp))
     }
 
     /// Seconds since 1970, as `SOURCE_DATE_EPOCH` gives them.
     pub fn from_epoch_seconds(text: &str) -> Result<Self> {
         let seconds = text.trim().parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-        seconds.map(Moment).ok_or_else(|| {
+        seconds.filter(is_written).map(Moment).ok_or_else(|| {
             Error::new(Kind::Usage, "SOURCE_DATE_EPOCH is not a time")
                 .got(text)
                 .expected("seconds since 1970")
@@ -285,11 +287,17 @@ impl fmt::Display for UpgradePath {
     }
 }
 
+/// Whether RFC 3339 has a form for a moment.
+fn is_written(timestamp: &Timestamp) -> bool {
+    timestamp.as_second() >= limits::FIRST_SECOND
+}
+
 impl FromStr for Moment {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        text.parse().map(Moment::new).map_err(|_| {
+        let timestamp = text.parse().ok().filter(is_written);
+        timestamp.map(Moment::new).ok_or_else(|| {
             Error::new(Kind::Usage, "not a time")
                 .got(format_args!("{text:?}"))
                 .expected("RFC 3339, such as 2026-11-20T00:00:00Z")

@@ -14,6 +14,9 @@
 mod contents;
 mod draft;
 mod frames;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod journal;
 mod kept;

@@ -100,4 +100,34 @@ mod tests {
             assert_eq!(parse(text.as_bytes()).map(|_| ()).unwrap_err().kind(), Kind::SumsFormat, "{text:?}");
         }
     }
+
+    /// Written and read, sums are the same; with one byte changed, they are others or none.
+    #[test]
+    fn what_is_written_is_read() {
+        use proptest::collection::{btree_set, vec};
+        use proptest::prelude::*;
+        let path = vec("[A-Za-z0-9_-][A-Za-z0-9._-]{0,10}", 1..4).prop_map(|parts| parts.join("/"));
+        let listed = (btree_set(path, 0..6), any::<[u8; 8]>(), any::<prop::sample::Index>(), any::<u8>());
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let outcome = runner.run(&listed, |(paths, seed, place, byte)| {
+            let paths = std::iter::once(STATEMENT_PATH.to_owned()).chain(paths);
+            let entries: Vec<_> =
+                paths.map(|path| (Digest::of(&[&seed, path.as_bytes()].concat()), path)).collect();
+            let mut bytes = Vec::new();
+            entries.iter().for_each(|(digest, path)| append(&mut bytes, digest, path));
+            let read: Vec<_> =
+                parse(&bytes).unwrap().into_iter().map(|(digest, path)| (digest, path.to_owned())).collect();
+            assert_eq!(read, entries);
+            let at = place.index(bytes.len());
+            let mut other = bytes.clone();
+            other[at] = byte;
+            if let Ok(read) = parse(&other) {
+                let mut again = Vec::new();
+                read.iter().for_each(|(digest, path)| append(&mut again, digest, path));
+                assert_eq!(again, other);
+            }
+            Ok(())
+        });
+        outcome.unwrap();
+    }
 }

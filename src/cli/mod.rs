@@ -523,9 +523,11 @@ fn ask(prompt: &str, kind: Kind) -> Result<Passphrase> {
 /// The first line of a file, which may also be a pipe (`/dev/fd/3`).
 fn read_passphrase(path: &Path) -> Result<Passphrase> {
     let failed = |e: std::io::Error| Error::io("cannot read the passphrase", path.display(), &e);
-    let mut text = Zeroizing::new(String::new());
+    // Room for all of it and more: a buffer that grows, or is too small to be read into, leaves copies.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * limits::KEY_FILE as usize));
     let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(limits::KEY_FILE).read_to_string(&mut text).map_err(failed)?;
+    file.take(limits::KEY_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| failed(std::io::ErrorKind::InvalidData.into()))?;
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() {
         return Err(

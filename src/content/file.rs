@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
 
@@ -136,6 +137,14 @@ pub fn read_small(path: &std::path::Path, what: &str, limit: u64) -> Result<Vec<
 
 /// The same, with the metadata of the very file that was read.
 pub fn read_with_facts(path: &std::path::Path, what: &str, limit: u64) -> Result<(Vec<u8>, Metadata)> {
+    read_secret(path, what, limit).map(|(mut bytes, facts)| (std::mem::take(&mut *bytes), facts))
+}
+
+/// Bytes that a reader must find room for beyond what it reads, or it reads into a buffer of its own first.
+const SPARE_ROOM: u64 = 64;
+
+/// The same for what nobody else is to see: wiped when dropped, and no copy left behind by a buffer that grew.
+pub fn read_secret(path: &std::path::Path, what: &str, limit: u64) -> Result<(Zeroizing<Vec<u8>>, Metadata)> {
     use rustix::fs::{Mode, OFlags};
     use std::io::Read;
     let shown = path.display();
@@ -150,7 +159,8 @@ pub fn read_with_facts(path: &std::path::Path, what: &str, limit: u64) -> Result
     if !facts.is_file() {
         return Err(Error::new(Kind::Io, format!("cannot read {what}")).at(shown).got("not a regular file"));
     }
-    let mut bytes = Vec::new();
+    let room = facts.len().min(limit).saturating_add(SPARE_ROOM);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room as usize));
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| io(&e))?;
     if bytes.len() as u64 > limit {
         return Err(Error::new(Kind::LimitExceeded, format!("{what} is too large"))

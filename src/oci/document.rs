@@ -222,9 +222,14 @@ impl Config {
         Ok(Config {
             platform: Platform::new(&view.os, &view.architecture, view.variant.as_deref()),
             // Timestamps with a zone in brackets are a later standard's (RFC 9557).
-            created: view.created.filter(|text| !text.contains('[')).and_then(|text| text.parse().ok()),
+            created: view.created.filter(|text| !text.contains('[')).and_then(|text| moment(&text)),
         })
     }
+}
+
+/// A time of RFC 3339, which has no years before 0.
+fn moment(text: &str) -> Option<Timestamp> {
+    text.parse().ok().filter(|time: &Timestamp| time.as_second() >= limits::FIRST_SECOND)
 }
 
 /// A top-level entry of a layout's `index.json`, with the names it goes by.

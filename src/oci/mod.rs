@@ -5,6 +5,9 @@
 mod descriptor;
 mod digest;
 mod document;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod platform;
 mod reference;
 mod strict;

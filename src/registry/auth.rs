@@ -186,15 +186,37 @@ impl Authorization {
         let decoded = Zeroizing::new(STANDARD.decode(credential).unwrap_or_default());
         let decoded = std::str::from_utf8(&decoded).unwrap_or_default();
         let password = decoded.split_once(':').map_or("", |(_, password)| password);
-        let hide = |text: String, secret: &str| {
-            if secret.is_empty() { text } else { text.replace(secret, "***") }
-        };
-        hide(hide(text.to_owned(), credential), password)
+        // The longest first: what is shorter may be a part of it.
+        let mut secrets: Vec<_> = [decoded, credential, password].into_iter().flat_map(spelled).collect();
+        secrets.retain(|secret| !secret.is_empty());
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 
     fn is(&self, other: Option<&Authorization>) -> bool {
         other.is_some_and(|other| other.header == self.header)
     }
+}
+
+/// A secret as it is, and as servers may say it back.
+fn spelled(secret: &str) -> [Zeroizing<String>; 5] {
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let percent = |keep: &str| {
+        let digits = |b: u8| match b.is_ascii_alphanumeric() || keep.as_bytes().contains(&b) {
+            true => char::from(b).to_string(),
+            false => format!("%{b:02X}"),
+        };
+        secret.bytes().map(digits).collect::<String>()
+    };
+    // With and without the characters that URLs may have unescaped (RFC 3986 §2.3).
+    let spellings = [
+        secret.to_owned(),
+        percent("-._~"),
+        percent(""),
+        STANDARD.encode(secret),
+        URL_SAFE_NO_PAD.encode(secret),
+    ];
+    spellings.map(Zeroizing::new)
 }
 
 /// What is known for one scope of one registry. Its lock is held while a token is fetched, so those
@@ -568,6 +590,10 @@ mod tests {
     fn what_was_sent_is_not_said_back() {
         let sent = Authorization::basic("user", &Secret::new("canary".into()), "f".into()).unwrap();
         let said = sent.redact("you sent Basic dXNlcjpjYW5hcnk= which is user:canary");
-        assert_eq!(said, "you sent Basic *** which is user:***");
+        assert_eq!(said, "you sent Basic *** which is ***");
+        let odd = Secret::new("can/ar y".into());
+        let sent = Authorization::basic("user", &odd, "f".into()).unwrap();
+        let said = sent.redact("can/ar y, can%2Far%20y, Y2FuL2FyIHk=, user%3Acan%2Far%20y, user");
+        assert_eq!(said, "***, ***, ***, ***, user");
     }
 }

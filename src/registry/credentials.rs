@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-use crate::content::file::read_small;
+use crate::content::file::read_secret;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 
@@ -158,7 +158,7 @@ struct AuthFile {
 
 impl AuthFile {
     fn read(path: &Path) -> Result<Self> {
-        let bytes = Zeroizing::new(read_small(path, "the credential file", limits::CREDENTIALS)?);
+        let (bytes, _) = read_secret(path, "the credential file", limits::CREDENTIALS)?;
         let place = path.display().to_string();
         match serde_json::from_slice(&bytes) {
             Ok(content) => Ok(AuthFile { content, place }),
@@ -330,7 +330,7 @@ async fn run_helper(program: &str, host: &str) -> Result<(Zeroizing<Vec<u8>>, bo
         // A helper that does not read its input may still answer.
         let _ = stdin.write_all(host.as_bytes()).await;
     }
-    let mut output = Zeroizing::new(Vec::with_capacity(8 << 10));
+    let mut output = Zeroizing::new(Vec::with_capacity(limits::CREDENTIALS as usize + 1));
     if let Some(stdout) = child.stdout.take() {
         let mut bounded = stdout.take(limits::CREDENTIALS + 1);
         bounded.read_to_end(&mut output).await.map_err(failed)?;

@@ -21,6 +21,9 @@ mod auth;
 mod client;
 pub mod credentials;
 mod download;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod origin;
 mod refusal;

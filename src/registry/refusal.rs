@@ -15,6 +15,9 @@ use super::wire::{self, Complaint};
 use crate::error::{Error, Kind, Result, Retry};
 use crate::limits;
 
+/// Most characters that are shown of a text that is not in the form of the distribution-spec.
+const PROSE: usize = 200;
+
 /// With whose login the refused request was made.
 pub struct Who<'a> {
     /// What was sent.
@@ -33,7 +36,10 @@ pub async fn of(mut response: Response, what: &str, who: &Who<'_>, clock: Limits
     let mut got = shown(status);
     if let Some(text) = &complaint.text {
         got.push_str(": ");
-        got.push_str(&who.sent.map_or_else(|| text.clone(), |sent| sent.redact(text)));
+        // Cut only now: of half a secret nothing would be recognised.
+        let redacted = who.sent.map_or_else(|| text.clone(), |sent| sent.redact(text));
+        let most = if complaint.code.is_some() { usize::MAX } else { PROSE };
+        got.extend(redacted.chars().take(most));
     }
     let error = Error::new(kind(status, &complaint, who), what).got(got).retry(retry);
     match hint(status, &complaint, who, &error) {

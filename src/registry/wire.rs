@@ -82,7 +82,7 @@ fn prose(body: &[u8]) -> Option<String> {
     match text.chars().next() {
         None => None,
         Some('<') => Some("an HTML page".to_owned()),
-        Some(_) => Some(text.lines().next()?.chars().take(200).collect()),
+        Some(_) => text.lines().next().map(str::to_owned),
     }
 }
 

@@ -95,6 +95,10 @@ impl PublicKey {
             return Err(Error::new(Kind::KeyWeak, "a public key of small order, which anybody can sign for")
                 .hint("no honest tool makes such a key: find out where it comes from"));
         }
+        // RFC 8032 §5.1.3: one point, one encoding; two would be two key ids.
+        if key.to_edwards().compress().as_bytes() != key.as_bytes() {
+            return Err(key_format("a public key that is not in its canonical form"));
+        }
         Ok(PublicKey(key))
     }
 

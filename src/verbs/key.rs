@@ -114,8 +114,7 @@ fn is_private(text: &str) -> bool {
 
 /// A key file's text, and the permission bits of the very file that was read.
 fn read(path: &Path) -> Result<(Zeroizing<String>, u32)> {
-    let (bytes, facts) = file::read_with_facts(path, "the key", limits::KEY_FILE)?;
-    let bytes = Zeroizing::new(bytes);
+    let (bytes, facts) = file::read_secret(path, "the key", limits::KEY_FILE)?;
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| Error::new(Kind::KeyFormat, "not a PEM file").at(path.display()))?;
     Ok((Zeroizing::new(text.to_owned()), facts.permissions().mode() & 0o777))

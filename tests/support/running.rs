@@ -25,6 +25,11 @@ impl Hand {
         let _ = lock(&self.0).kill();
     }
 
+    /// The process's number, while it is not reaped.
+    pub fn id(&self) -> u32 {
+        lock(&self.0).id()
+    }
+
     /// Any other signal, by its name.
     pub fn signal(&self, name: &str) {
         let mut child = lock(&self.0);

@@ -10,6 +10,8 @@
 //! - reading at random, from a file: [`Seekable`]
 //! - reading from a pipe: [`StreamDecoder`]
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod seek;
 mod stream;
 #[cfg(test)]
