@@ -29,7 +29,7 @@ use sealift::plan::{Image as Planned, Plan, resolve};
 use sealift::registry;
 use sealift::release::{Moment, ReleaseName, Version, byte_count};
 use sealift::trust::{Keyring, SigningKey};
-use sealift::verbs::export::Export;
+use sealift::verbs::export::{Export, Target};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -433,8 +433,14 @@ async fn there_and_back(images: Vec<Described>, sequence: u64) {
     let pem = fs::read_to_string(path("key.pem")).unwrap();
     let key = SigningKey::from_pem(&pem, || panic!("no passphrase")).unwrap();
     let keys = [key];
-    prepared.write(&path("bundle.tar"), false, &keys, Arc::new(Quiet)).await.unwrap();
-    prepared.pack(&path("bundle.tar.zst"), false, &keys, Arc::new(Quiet)).await.unwrap();
+    prepared
+        .write(Target { output: &path("bundle.tar"), replace: false }, &keys, Arc::new(Quiet))
+        .await
+        .unwrap();
+    prepared
+        .pack(Target { output: &path("bundle.tar.zst"), replace: false }, &keys, Arc::new(Quiet))
+        .await
+        .unwrap();
 
     let keyring = Keyring::load(&path("trust")).unwrap();
     for file in ["bundle.tar", "bundle.tar.zst"] {
@@ -463,7 +469,10 @@ async fn there_and_back(images: Vec<Described>, sequence: u64) {
     let mirror = format!("registry.example.com=oci:{}", path("trust").display());
     let second = export(&mirror).prepare(&client).await.unwrap();
     assert_eq!(facts(&second.plan), facts(&prepared.plan));
-    second.write(&path("second.tar"), false, &keys, Arc::new(Quiet)).await.unwrap();
+    second
+        .write(Target { output: &path("second.tar"), replace: false }, &keys, Arc::new(Quiet))
+        .await
+        .unwrap();
     assert!(fs::read(path("second.tar")).unwrap() == fs::read(path("bundle.tar")).unwrap());
 }
 
