@@ -49,6 +49,7 @@ pub mod layout;
 pub mod manifest;
 pub mod policy;
 pub mod registry;
+pub mod server;
 
 // Floor 3 · one verb, one file.
 pub mod verbs;

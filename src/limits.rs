@@ -122,6 +122,15 @@ pub const CREDENTIALS: u64 = 1 << 20;
 /// A file of CA or client certificates: a system's whole bundle is a quarter of this.
 pub const CERTIFICATES: u64 = 1 << 20;
 
+/// The head of a request that a server reads.
+pub const REQUEST_HEAD: usize = 32 << 10;
+
+/// Passwords that are looked at at once: bcrypt takes a processor's time for each.
+pub const PASSWORD_TRIALS: usize = 2;
+
+/// Names and passwords that are remembered to be right.
+pub const PASSWORDS_KNOWN: usize = 1_000;
+
 /// Redirects followed for one request.
 pub const REDIRECTS: usize = 5;
 

@@ -104,7 +104,7 @@ fn lib_lists_every_room_on_its_floor() {
         vec!["text"],
         vec!["error", "limits", "oci", "release"],
         vec!["content", "plan", "trust"],
-        vec!["bundle", "history", "layout", "manifest", "policy", "registry"],
+        vec!["bundle", "history", "layout", "manifest", "policy", "registry", "server"],
         vec!["verbs"],
         vec!["cli"],
     ];
