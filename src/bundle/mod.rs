@@ -26,6 +26,7 @@ mod partial;
 mod pipe;
 mod pour;
 mod reader;
+mod shelf;
 mod statement;
 mod sums;
 mod tar;
@@ -38,6 +39,7 @@ pub use partial::check_target;
 pub use pipe::{Input, Piped};
 pub use pour::{Out, Through, pour};
 pub use reader::{Bundle, Sealed, Trusted, Verified};
+pub use shelf::Shelf;
 pub use statement::Statement;
 pub use writer::Writer;
 

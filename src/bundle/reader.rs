@@ -48,6 +48,8 @@ pub struct Medium {
     pub readers: usize,
     /// Bytes of the first frame of a compressed bundle.
     pub frame: Option<u64>,
+    /// The file, where the bundle's bytes lie in it as they are.
+    pub file: Option<Arc<File>>,
 }
 
 impl Medium {
@@ -56,18 +58,20 @@ impl Medium {
         let mut first = [0; 4];
         let count = file::read_at_most(&file, &mut first, 0).map_err(|e| unreadable(place, 0, &e))?;
         if !is_zstd(first.get(..count).unwrap_or_default()) {
+            let file = Arc::new(file);
             return Ok(Medium {
-                bytes: Arc::new(file),
+                bytes: file.clone(),
                 length: Some(length),
                 readers: usize::MAX,
                 frame: None,
+                file: Some(file),
             });
         }
         let readers = packed::readers();
         let opened = Seekable::open(Arc::new(file), readers);
         let bytes = opened.map_err(|e| Error::io("cannot read the bundle", place, &e))?;
         let (length, frame) = (Some(bytes.len()), Some(bytes.head()));
-        Ok(Medium { bytes: Arc::new(bytes), length, readers, frame })
+        Ok(Medium { bytes: Arc::new(bytes), length, readers, frame, file: None })
     }
 }
 
@@ -527,6 +531,10 @@ impl Bundle<Trusted> {
 }
 
 impl Bundle<Verified> {
+    pub(super) fn contents(&self) -> Arc<Contents> {
+        self.state.0.contents.clone()
+    }
+
     /// Who signed.
     pub fn signers(&self) -> &Signers {
         &self.state.0.signers

@@ -1,6 +1,7 @@
 //! What a registry server has: [`Holdings`] to give out, and a [`Stock`] that takes as well. A bundle
 //! is the former, a store both.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -30,6 +31,63 @@ pub trait Holdings: Send + Sync {
 
     /// The documents of a repository whose subject this is (distribution-spec, "Listing Referrers").
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Kept>>;
+}
+
+/// Several holdings as one. Where two have different documents under one tag, neither is given out.
+pub struct Together(pub Vec<Arc<dyn Holdings>>);
+
+#[async_trait]
+impl Holdings for Together {
+    async fn repositories(&self) -> Result<Vec<Repository>> {
+        let mut all = BTreeSet::new();
+        for holdings in &self.0 {
+            all.extend(holdings.repositories().await?);
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>> {
+        let mut all: Option<BTreeSet<Tag>> = None;
+        for holdings in &self.0 {
+            if let Some(tags) = holdings.tags(repository).await? {
+                all.get_or_insert_default().extend(tags);
+            }
+        }
+        Ok(all.map(|tags| tags.into_iter().collect()))
+    }
+
+    async fn document(&self, repository: &Repository, pointer: &Pointer) -> Result<Option<Kept>> {
+        let mut found: Option<Kept> = None;
+        for holdings in &self.0 {
+            let Some(kept) = holdings.document(repository, pointer).await? else { continue };
+            match &found {
+                Some(other) if other.digest != kept.digest => return Ok(None),
+                _ => found = Some(kept),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Extent>> {
+        for holdings in &self.0 {
+            if let Some(extent) = holdings.blob(repository, digest).await? {
+                return Ok(Some(extent));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Kept>> {
+        let mut all: Vec<Kept> = Vec::new();
+        for holdings in &self.0 {
+            for kept in holdings.referrers(repository, subject).await? {
+                if all.iter().all(|known| known.digest != kept.digest) {
+                    all.push(kept);
+                }
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// What leads to a document.

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Name};
 
 pub use conduit::{Inlet, Outlet, Room, conduit};
-pub use holdings::{Extent, Holdings, Kept, Pointer, Removal, Stock};
+pub use holdings::{Extent, Holdings, Kept, Pointer, Removal, Stock, Together};
 pub use rate::Rate;
 pub use reader::Reader;
 pub use remembered::Remembered;

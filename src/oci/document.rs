@@ -87,6 +87,25 @@ pub fn own_media_type(bytes: &[u8]) -> Option<String> {
     serde_json::from_slice::<Own>(bytes).ok()?.media_type
 }
 
+/// What a document is, by what it calls itself or else by its shape; nothing for what is none.
+pub fn document_type(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape {
+        media_type: Option<String>,
+        manifests: Option<serde::de::IgnoredAny>,
+        config: Option<serde::de::IgnoredAny>,
+    }
+    let shape: Shape = serde_json::from_slice(bytes).ok()?;
+    let by_shape = match (&shape.manifests, &shape.config) {
+        (Some(_), None) => Some(media::INDEX),
+        (None, Some(_)) => Some(media::MANIFEST),
+        _ => None,
+    };
+    let own = shape.media_type.filter(|own| MediaType::new(own).document_role().is_some());
+    own.or_else(|| by_shape.map(str::to_owned))
+}
+
 fn index_children(bytes: &[u8], descriptor: &Descriptor) -> Result<Vec<Child>> {
     let index: spec::ImageIndex = serde_json::from_slice(bytes).map_err(invalid)?;
     check_header(index.schema_version(), index.media_type().as_ref(), descriptor)?;

@@ -5,11 +5,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-use super::Request;
 use super::answer::{Answer, Code};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -91,9 +90,9 @@ impl Users {
 
 impl Gate {
     /// Lets a request pass, or asks for a password.
-    pub(super) async fn admit(&self, request: &Request, writes: bool) -> Result<(), Answer> {
+    pub(super) async fn admit(&self, headers: &HeaderMap, writes: bool) -> Result<(), Answer> {
         let Some(users) = &self.users else { return Ok(()) };
-        let stated = request.header(AUTHORIZATION).map(credentials);
+        let stated = headers.get(AUTHORIZATION).map(|value| value.to_str().ok().and_then(credentials));
         match stated {
             // Whoever gives a name is held to it, even where none is needed.
             Some(Some((name, password))) => match users.admits(&name, password).await {

@@ -87,15 +87,15 @@ impl Server {
 
     async fn decide(&self, request: Request) -> Result<Answer, Answer> {
         let route = route(&request.path)?;
-        self.gate.admit(&request, self.writes(&request)).await?;
-        let query = Query::parse(&request.query);
         let read = matches!(request.method, Method::GET | Method::HEAD);
+        self.gate.admit(&request.headers, !read).await?;
+        let query = Query::parse(&request.query);
         if !read && self.stock.is_none() {
             return Err(Answer::error(Code::Unsupported, "this registry is read-only").with(ALLOW, "GET, HEAD"));
         }
         match (request.method.clone(), route) {
             (Method::GET | Method::HEAD, Route::Root) => Ok(Answer::json(&serde_json::json!({}))),
-            (Method::GET | Method::HEAD, Route::Page(path)) => self.page(&request, &path).await,
+            (Method::GET | Method::HEAD, Route::Page(path)) => self.page(&path),
             (Method::GET | Method::HEAD, Route::Catalog) => self.catalog(&query).await,
             (Method::GET | Method::HEAD, Route::Tags(name)) => self.tags(&name, &query).await,
             (Method::GET | Method::HEAD, Route::Manifest(name, reference)) => self.manifest(&name, &reference, &query).await,
@@ -104,11 +104,6 @@ impl Server {
             (_, Route::Page(_)) => Err(Answer::error(Code::MethodNotAllowed, "this page is for reading").with(ALLOW, "GET, HEAD")),
             (_, route) => self.change(request, route, &query).await,
         }
-    }
-
-    /// Whether a request wants to change something.
-    fn writes(&self, request: &Request) -> bool {
-        !matches!(request.method, Method::GET | Method::HEAD)
     }
 
     /// The names under which a repository may be held: containerd asks mirrors for the repository of a

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::answer::{Answer, Body, Code};
-use super::{Request, Server};
+use super::Server;
 
 /// A page and the facts behind it.
 #[derive(Clone)]
@@ -13,7 +13,7 @@ pub struct Page {
 }
 
 impl Server {
-    pub(super) async fn page(&self, _request: &Request, path: &str) -> Result<Answer, Answer> {
+    pub(super) fn page(&self, path: &str) -> Result<Answer, Answer> {
         match (path, &self.page) {
             ("/healthz", _) => Ok(Answer::of(StatusCode::OK, "text/plain", Body::Bytes("ok\n".into()))),
             ("/api/v1/contents", Some(page)) => Ok(Answer::json(&page.facts)),

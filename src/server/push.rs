@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION, RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, RANGE};
 use http::{Method, StatusCode};
 
 use super::answer::{Answer, Code};
 use super::pull::DIGEST;
 use super::route::{Query, Reference, Route, digest_of};
 use super::{Request, Server, accepted};
-use crate::content::{Kept, Pointer, Removal, Stock};
+use crate::content::{Kept, Pointer, Removal, Stock, Unverified};
 use crate::error::Kind;
 use crate::limits;
 use crate::oci::{Descriptor, Digest, Document, MediaType, Repository, Role};
@@ -57,7 +57,7 @@ impl Server {
         match query.get("digest") {
             Some(digest) if query.get("mount").is_none() => {
                 let digest = digest_of(digest)?;
-                self.complete(stock, name, &upload, request, &digest).await
+                self.complete(stock, name, &upload, request.body, &digest).await
             }
             _ => Ok(session(accepted(), name, &upload, 0)),
         }
@@ -75,8 +75,9 @@ impl Server {
         upload: &str,
         request: Request,
     ) -> Result<Answer, Answer> {
-        self.check_order(stock, name, upload, &request).await?;
-        let received = stock.append(name, upload, request.body).await.map_err(|e| self.failed(e))?;
+        let Request { headers, body, .. } = request;
+        self.check_order(stock, name, upload, &headers).await?;
+        let received = stock.append(name, upload, body).await.map_err(|e| self.failed(e))?;
         Ok(session(accepted(), name, upload, received))
     }
 
@@ -90,8 +91,9 @@ impl Server {
     ) -> Result<Answer, Answer> {
         let digest = query.get("digest").ok_or_else(|| Answer::error(Code::DigestInvalid, "no digest"))?;
         let digest = digest_of(digest)?;
-        self.check_order(stock, name, upload, &request).await?;
-        self.complete(stock, name, upload, request, &digest).await
+        let Request { headers, body, .. } = request;
+        self.check_order(stock, name, upload, &headers).await?;
+        self.complete(stock, name, upload, body, &digest).await
     }
 
     async fn complete(
@@ -99,10 +101,10 @@ impl Server {
         stock: &Arc<dyn Stock>,
         name: &Repository,
         upload: &str,
-        request: Request,
+        body: Unverified,
         digest: &Digest,
     ) -> Result<Answer, Answer> {
-        stock.append(name, upload, request.body).await.map_err(|e| self.failed(e))?;
+        stock.append(name, upload, body).await.map_err(|e| self.failed(e))?;
         match stock.finish(name, upload, digest).await {
             Ok(()) => Ok(created(name, digest)),
             Err(e) if e.kind() == Kind::DigestMismatch => Err(Answer::failure(&e)),
@@ -129,16 +131,17 @@ impl Server {
         stock: &Arc<dyn Stock>,
         name: &Repository,
         upload: &str,
-        request: &Request,
+        headers: &HeaderMap,
     ) -> Result<(), Answer> {
         let received = self.known(stock, name, upload).await?;
-        let Some(range) = request.header(CONTENT_RANGE) else { return Ok(()) };
+        let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let Some(range) = text(CONTENT_RANGE) else { return Ok(()) };
         let range = range.trim().trim_start_matches("bytes").trim();
         let range = range.split('/').next().unwrap_or_default();
         let bounds = range.split_once('-').and_then(|(first, last)| {
             Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?))
         });
-        let length = request.header(CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
+        let length = text(CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
         let fits = bounds.is_some_and(|(first, last)| {
             first == received
                 && last.checked_sub(first).is_some_and(|rest| length.is_none_or(|length| Some(length) == rest.checked_add(1)))

@@ -87,11 +87,15 @@ impl Certificate {
     pub fn acceptor(&self) -> Result<TlsAcceptor> {
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())
             .map_err(|e| Error::new(Kind::Usage, "not a private key in PEM form").got(e))?;
+        let unusable = |e: rustls::Error| Error::new(Kind::Usage, "the certificate cannot be used").got(e);
+        let certificates = self.certificates()?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(self.certificates()?, key).map_err(Into::into))
-            .map_err(|e| Error::new(Kind::Usage, "the certificate cannot be used").got(e))?;
+            .map_err(unusable)?
+            .with_no_client_auth()
+            .with_single_cert(certificates, key)
+            .map_err(unusable)?;
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }

@@ -1,0 +1,178 @@
+//! A bundle as what a registry gives out: straight from the file, by offset. Nothing is given out that was
+//! not read and hashed: beforehand, where the whole bundle was verified; else each blob when it is asked for the
+//! first time.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::OnceCell;
+
+use super::contents::{Contents, Entry};
+use super::head::mismatch;
+use super::reader::{Bundle, Medium, Trusted, Verified};
+use crate::content::file::{PIECE, ReadAt, ended, read_at_most};
+use crate::content::{Extent, Holdings, Kept, Pointer};
+use crate::error::{Error, Kind, Result};
+use crate::limits;
+use crate::oci::{Digest, Hasher, MediaType, Repository, Tag, document_type};
+use crate::plan::Image;
+
+/// See the module's text.
+pub struct Shelf {
+    bytes: Arc<dyn ReadAt>,
+    file: Option<Arc<File>>,
+    place: String,
+    contents: Arc<Contents>,
+    images: Vec<Image>,
+    /// What was hashed since; nothing is looked up in it where all was hashed before.
+    hashed: Option<Mutex<HashMap<Digest, Arc<OnceCell<()>>>>>,
+}
+
+impl Bundle<Verified> {
+    /// The bundle as what a registry gives out.
+    pub fn shelf(&self) -> Shelf {
+        self.shelf_of(self.statement().images.clone(), self.contents(), None)
+    }
+}
+
+impl Bundle<Trusted> {
+    /// The same for a bundle of which only the head was read: each blob is hashed before it is given out for the
+    /// first time.
+    pub fn shelf(&self) -> Shelf {
+        self.shelf_of(self.statement().images.clone(), self.state.contents.clone(), Some(Mutex::default()))
+    }
+}
+
+impl<S> Bundle<S> {
+    fn shelf_of(
+        &self,
+        images: Vec<Image>,
+        contents: Arc<Contents>,
+        hashed: Option<Mutex<HashMap<Digest, Arc<OnceCell<()>>>>>,
+    ) -> Shelf {
+        let Medium { bytes, file, .. } = self.medium.clone();
+        Shelf { bytes, file, place: self.place.clone(), contents, images, hashed }
+    }
+}
+
+impl Shelf {
+    /// The images that a repository has: by its path, or by registry and path.
+    fn images(&self, repository: &Repository) -> impl Iterator<Item = &Image> {
+        let full = repository.as_str().split_once('/').map(|(host, path)| (host.to_owned(), path.to_owned()));
+        self.images.iter().filter(move |image| {
+            let source = &image.source;
+            source.repository == *repository
+                || full.as_ref().is_some_and(|(host, path)| {
+                    source.registry.as_str() == host && source.repository.as_str() == path
+                })
+        })
+    }
+
+    fn has(&self, repository: &Repository) -> bool {
+        self.images(repository).next().is_some()
+    }
+
+    /// Hashes an entry unless that was done. Whoever asks for it at the same time waits for the same reading.
+    async fn check(&self, entry: &Entry) -> Result<()> {
+        let Some(hashed) = &self.hashed else { return Ok(()) };
+        let cell = hashed.lock().unwrap_or_else(PoisonError::into_inner).entry(entry.digest).or_default().clone();
+        let read = || async {
+            let (bytes, place, offset, size) = (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
+            let digest = tokio::task::spawn_blocking(move || digest_of(&*bytes, &place, offset, size)).await;
+            match digest.map_err(|_| ended())?? {
+                digest if digest == entry.digest => Ok(()),
+                digest => Err(mismatch(&entry.path(), digest, Some(entry.digest)).at(&self.place)),
+            }
+        };
+        cell.get_or_try_init(read).await.copied()
+    }
+
+    async fn document_of(&self, digest: &Digest) -> Result<Option<Kept>> {
+        let Some((_, entry)) = self.contents.blob(digest).filter(|(_, entry)| entry.size <= limits::DOCUMENT) else {
+            return Ok(None);
+        };
+        self.check(entry).await?;
+        let (bytes, place, offset, size) = (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut buffer = vec![0; size as usize];
+            let count = read_at_most(&*bytes, &mut buffer, offset)
+                .map_err(|e| Error::io("cannot read the bundle", format_args!("{place} at byte {offset}"), &e))?;
+            buffer.truncate(count);
+            Ok::<_, Error>(Bytes::from(buffer))
+        });
+        let bytes = read.await.map_err(|_| ended())??;
+        // The medium may have changed since.
+        if Digest::of(&bytes) != *digest {
+            return Err(mismatch(&entry.path(), Digest::of(&bytes), Some(*digest)).at(&self.place));
+        }
+        let stated = self.images.iter().find(|image| image.digest == *digest).map(|image| image.media_type.clone());
+        let media_type = stated.or_else(|| document_type(&bytes));
+        Ok(media_type.map(|text| Kept { media_type: MediaType::new(&text), digest: *digest, bytes }))
+    }
+}
+
+fn digest_of(bytes: &dyn ReadAt, place: &str, offset: u64, size: u64) -> Result<Digest> {
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; PIECE];
+    let mut done = 0;
+    while done < size {
+        let want = (size - done).min(PIECE as u64) as usize;
+        let piece = buffer.get_mut(..want).unwrap_or_default();
+        let count = read_at_most(bytes, piece, offset + done)
+            .map_err(|e| Error::io("cannot read the bundle", format_args!("{place} at byte {}", offset + done), &e))?;
+        if count == 0 {
+            return Err(Error::new(Kind::Truncated, "the bundle became shorter while it was read").at(place));
+        }
+        hasher.update(piece.get(..count).unwrap_or_default());
+        done += count as u64;
+    }
+    Ok(hasher.finish())
+}
+
+#[async_trait]
+impl Holdings for Shelf {
+    async fn repositories(&self) -> Result<Vec<Repository>> {
+        let names: BTreeSet<_> = self.images.iter().map(|image| image.source.repository.clone()).collect();
+        Ok(names.into_iter().collect())
+    }
+
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>> {
+        let tags: BTreeSet<_> = self.images(repository).flat_map(|image| image.tags.iter().cloned()).collect();
+        Ok(self.has(repository).then(|| tags.into_iter().collect()))
+    }
+
+    async fn document(&self, repository: &Repository, pointer: &Pointer) -> Result<Option<Kept>> {
+        let digest = match pointer {
+            Pointer::Digest(digest) => self.has(repository).then_some(*digest),
+            Pointer::Tag(tag) => {
+                let tagged = self.images(repository).filter(|image| image.tags.contains(tag));
+                let digests: BTreeSet<_> = tagged.map(|image| image.digest).collect();
+                // Two registries' images of one name: only the one that names its registry is answered.
+                if digests.len() == 1 { digests.first().copied() } else { None }
+            }
+        };
+        match digest {
+            Some(digest) => self.document_of(&digest).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Extent>> {
+        let Some((_, entry)) = self.contents.blob(digest).filter(|_| self.has(repository)) else { return Ok(None) };
+        self.check(entry).await?;
+        let (medium, file) = (self.bytes.clone(), self.file.clone());
+        Ok(Some(Extent { medium, file, offset: entry.offset, size: entry.size }))
+    }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Kept>> {
+        let images = self.images(repository).filter(|image| image.digest == *subject);
+        let mut found = Vec::new();
+        for referrer in images.flat_map(|image| &image.referrers) {
+            found.extend(self.document_of(&referrer.digest).await?);
+        }
+        Ok(found)
+    }
+}
