@@ -78,9 +78,11 @@ impl Shelf {
     /// Hashes an entry unless that was done. Whoever asks for it at the same time waits for the same reading.
     async fn check(&self, entry: &Entry) -> Result<()> {
         let Some(hashed) = &self.hashed else { return Ok(()) };
-        let cell = hashed.lock().unwrap_or_else(PoisonError::into_inner).entry(entry.digest).or_default().clone();
+        let cell =
+            hashed.lock().unwrap_or_else(PoisonError::into_inner).entry(entry.digest).or_default().clone();
         let read = || async {
-            let (bytes, place, offset, size) = (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
+            let (bytes, place, offset, size) =
+                (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
             let digest = tokio::task::spawn_blocking(move || digest_of(&*bytes, &place, offset, size)).await;
             match digest.map_err(|_| ended())?? {
                 digest if digest == entry.digest => Ok(()),
@@ -91,15 +93,17 @@ impl Shelf {
     }
 
     async fn document_of(&self, digest: &Digest) -> Result<Option<Kept>> {
-        let Some((_, entry)) = self.contents.blob(digest).filter(|(_, entry)| entry.size <= limits::DOCUMENT) else {
+        let Some((_, entry)) = self.contents.blob(digest).filter(|(_, entry)| entry.size <= limits::DOCUMENT)
+        else {
             return Ok(None);
         };
         self.check(entry).await?;
         let (bytes, place, offset, size) = (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
         let read = tokio::task::spawn_blocking(move || {
             let mut buffer = vec![0; size as usize];
-            let count = read_at_most(&*bytes, &mut buffer, offset)
-                .map_err(|e| Error::io("cannot read the bundle", format_args!("{place} at byte {offset}"), &e))?;
+            let count = read_at_most(&*bytes, &mut buffer, offset).map_err(|e| {
+                Error::io("cannot read the bundle", format_args!("{place} at byte {offset}"), &e)
+            })?;
             buffer.truncate(count);
             Ok::<_, Error>(Bytes::from(buffer))
         });
@@ -108,7 +112,8 @@ impl Shelf {
         if Digest::of(&bytes) != *digest {
             return Err(mismatch(&entry.path(), Digest::of(&bytes), Some(*digest)).at(&self.place));
         }
-        let stated = self.images.iter().find(|image| image.digest == *digest).map(|image| image.media_type.clone());
+        let stated =
+            self.images.iter().find(|image| image.digest == *digest).map(|image| image.media_type.clone());
         let media_type = stated.or_else(|| document_type(&bytes));
         Ok(media_type.map(|text| Kept { media_type: MediaType::new(&text), digest: *digest, bytes }))
     }
@@ -121,8 +126,9 @@ fn digest_of(bytes: &dyn ReadAt, place: &str, offset: u64, size: u64) -> Result<
     while done < size {
         let want = (size - done).min(PIECE as u64) as usize;
         let piece = buffer.get_mut(..want).unwrap_or_default();
-        let count = read_at_most(bytes, piece, offset + done)
-            .map_err(|e| Error::io("cannot read the bundle", format_args!("{place} at byte {}", offset + done), &e))?;
+        let count = read_at_most(bytes, piece, offset + done).map_err(|e| {
+            Error::io("cannot read the bundle", format_args!("{place} at byte {}", offset + done), &e)
+        })?;
         if count == 0 {
             return Err(Error::new(Kind::Truncated, "the bundle became shorter while it was read").at(place));
         }
@@ -140,7 +146,8 @@ impl Holdings for Shelf {
     }
 
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>> {
-        let tags: BTreeSet<_> = self.images(repository).flat_map(|image| image.tags.iter().cloned()).collect();
+        let tags: BTreeSet<_> =
+            self.images(repository).flat_map(|image| image.tags.iter().cloned()).collect();
         Ok(self.has(repository).then(|| tags.into_iter().collect()))
     }
 
@@ -161,7 +168,9 @@ impl Holdings for Shelf {
     }
 
     async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Extent>> {
-        let Some((_, entry)) = self.contents.blob(digest).filter(|_| self.has(repository)) else { return Ok(None) };
+        let Some((_, entry)) = self.contents.blob(digest).filter(|_| self.has(repository)) else {
+            return Ok(None);
+        };
         self.check(entry).await?;
         let (medium, file) = (self.bytes.clone(), self.file.clone());
         Ok(Some(Extent { medium, file, offset: entry.offset, size: entry.size }))

@@ -1,5 +1,6 @@
 //! What can be typed. No behaviour here.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -69,6 +70,11 @@ pub enum Verb {
     /// Show what a bundle holds (after checking its signature)
     #[command(after_help = "Example:\n  sealift inspect nexus-engine-2.1.0.tar --trust /etc/sealift/trust")]
     Inspect(InspectArgs),
+    /// Be a registry: give out the images of bundles, straight from the files
+    #[command(
+        after_help = "Example:\n  sealift serve nexus-engine-2.1.0.tar --trust /etc/sealift/trust\n  skopeo inspect --tls-verify=false docker://127.0.0.1:5000/nexus/engine:2.1.0"
+    )]
+    Serve(ServeArgs),
     /// Add a signature beside a bundle, by a key at hand or from another room
     #[command(
         after_help = "Examples:\n  sealift sign nexus-engine-2.1.0.tar --key quality.key.pem\n\nWith a key that does not leave its room:\n  sealift sign nexus-engine-2.1.0.tar --extract -o SHA256SUMS\n  openssl pkeyutl -sign -inkey quality.key.pem -rawin -in SHA256SUMS -out SHA256SUMS.sig\n  sealift sign nexus-engine-2.1.0.tar --attach SHA256SUMS.sig --by quality.pub.pem"
@@ -270,6 +276,47 @@ pub struct ImportArgs {
     /// Registries.
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// Arguments of `serve`.
+#[derive(Args)]
+pub struct ServeArgs {
+    /// The bundles, plain or .zst.
+    #[arg(required = true, value_name = "BUNDLE", value_hint = ValueHint::FilePath)]
+    pub bundles: Vec<PathBuf>,
+    /// Where to listen. Beyond this machine TLS is needed.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
+    pub listen: SocketAddr,
+    /// Begin at once: check each blob when it is asked for the first time, not all of them beforehand.
+    #[arg(long)]
+    pub head_first: bool,
+    /// The server's certificate, and those above it (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key", value_hint = ValueHint::FilePath)]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
+    pub tls_key: Option<PathBuf>,
+    /// Make a certificate for this run, and print its fingerprint and the authority to install where images are pulled.
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub self_signed: bool,
+    /// Speak plain HTTP even beyond this machine.
+    #[arg(long, conflicts_with_all = ["tls_cert", "self_signed"])]
+    pub plain_http_anyway: bool,
+    /// Ask for a name and a password of this file (htpasswd -B).
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub htpasswd: Option<PathBuf>,
+    /// Let everybody pull.
+    #[arg(long, requires = "htpasswd")]
+    pub anonymous_pull: bool,
+    /// Write a line of JSON for each request to this file; - is standard output.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub access_log: Option<PathBuf>,
+    /// Do not mind that a newer release was imported here already.
+    #[arg(long)]
+    pub allow_downgrade: bool,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// Arguments of `sign`.

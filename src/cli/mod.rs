@@ -29,16 +29,18 @@ use crate::manifest::Narrow;
 use crate::policy;
 use crate::registry;
 use crate::release::Moment;
+use crate::server::{Certificate, Limits, Listener, Log, Server};
 use crate::trust::{Keyring, Passphrase, SigningKey, minisign_key};
 use crate::verbs::export::{Export, Target};
 use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
+use crate::verbs::serve::{self, Front};
 use crate::verbs::site::{Site, sighting};
 use crate::verbs::{key, sign, trust, verify};
 
 use args::{
-    Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode, RegistryArgs, SignArgs,
-    TrustArgs, TrustVerb, Verb, VerifyArgs,
+    Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode, RegistryArgs, ServeArgs,
+    SignArgs, TrustArgs, TrustVerb, Verb, VerifyArgs,
 };
 
 /// Runs one command line, `arguments` including the program's name.
@@ -66,6 +68,7 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Verify(args) => verify_verb(args, progress),
         Verb::Import(args) => import_verb(args, progress),
         Verb::Inspect(args) => inspect_verb(args, progress),
+        Verb::Serve(args) => serve_verb(args, progress),
         Verb::Sign(args) => sign_verb(args, progress),
         Verb::Trust { verb } => trust_verb(verb, progress),
         Verb::Key { verb } => key_verb(verb),
@@ -293,6 +296,68 @@ fn key_verb(verb: KeyVerb) -> Result<()> {
     }
 }
 
+fn serve_verb(args: ServeArgs, progress: ProgressMode) -> Result<()> {
+    let site = site(args.trust, Leave { downgrade: args.allow_downgrade, ..Leave::default() });
+    let front = Front {
+        address: args.listen,
+        tls: args.tls_cert.zip(args.tls_key),
+        self_signed: args.self_signed,
+        plain_http: args.plain_http_anyway,
+        htpasswd: args.htpasswd,
+        anonymous_pull: args.anonymous_pull,
+    };
+    let log = access_log(args.access_log.as_deref())?;
+    let watch = progress::watcher(progress);
+    let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
+    let runtime = runtime(cores)?;
+    let result = runtime.block_on(async {
+        let end = signals()?;
+        tokio::pin!(end);
+        let ready = async {
+            // What is wrong with the address is said before gigabytes are read.
+            let opened = front.open().await?;
+            let served = serve::open(&args.bundles, &site, args.head_first, &watch).await?;
+            Ok::<_, Error>((opened, served))
+        };
+        let ((socket, certificate, gate), served) = tokio::select! {
+            ready = ready => ready?,
+            () = &mut end => return Err(crate::content::file::ended()),
+        };
+        drop(watch);
+        let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
+        let server = Server {
+            holdings: serve::together(&served),
+            stock: None,
+            gate,
+            sparse: false,
+            page: None,
+            trouble: Arc::new(|error| report::failure(error)),
+        };
+        report::serving(&socket, certificate.as_ref(), &served)?;
+        let listener = Listener { socket, tls, limits: Limits::default(), log };
+        listener.run(Arc::new(server), end).await
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// Where the lines of the access log go.
+fn access_log(path: Option<&Path>) -> Result<Log> {
+    let Some(path) = path else { return Ok(Arc::new(|_| {})) };
+    if is_pipe(path) {
+        return Ok(Arc::new(|line| {
+            let _ = report::out(&report::access(&line));
+        }));
+    }
+    let failed = |e: std::io::Error| Error::io("cannot write the access log", path.display(), &e);
+    let file = File::options().append(true).create(true).open(path).map_err(failed)?;
+    Ok(Arc::new(move |line| {
+        use std::io::Write;
+        // One write a line, so that lines of several threads do not mix.
+        let _ = (&file).write_all(report::access(&line).as_bytes());
+    }))
+}
+
 fn sign_verb(args: SignArgs, progress: ProgressMode) -> Result<()> {
     refuse_pipe(&args.bundle)?;
     if args.extract {
@@ -407,15 +472,19 @@ fn source_date_epoch() -> Option<Result<Moment>> {
     Some(Moment::from_epoch_seconds(&value.to_string_lossy()))
 }
 
+fn runtime(cores: usize) -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(2, 8))
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io("cannot start", "the runtime", &e))
+}
+
 /// Runs asynchronous work until it ends or a signal ends it.
 fn on_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
     require_files()?;
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.clamp(2, 8))
-        .enable_all()
-        .build()
-        .map_err(|e| Error::io("cannot start", "the runtime", &e))?;
+    let runtime = runtime(cores)?;
     let result = runtime.block_on(async {
         // Listening before the work begins: nothing may slip through in between.
         let signalled = signals()?;

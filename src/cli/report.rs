@@ -14,11 +14,13 @@ use crate::error::{Error, Kind, Result, printable};
 use crate::plan::{Image, Omitted, Plan, Share};
 use crate::policy::Verdict;
 use crate::release::Moment;
+use crate::server::{Certificate, Line};
 use crate::trust::{Keyring, Listed, Quorum};
 use crate::verbs::export::{Exported, Prepared};
 use crate::verbs::import::Receipt;
 use crate::verbs::inspect::{Inspection, SignerRecord};
 use crate::verbs::key::NewKey;
+use crate::verbs::serve::Served;
 use crate::verbs::sign::Signed;
 use crate::verbs::trust::Update;
 
@@ -467,4 +469,35 @@ pub fn updated(update: &Update, path: &Path, dry_run: bool, as_json: bool) -> Re
         ),
     };
     out(&text)
+}
+
+/// What `serve` prints when it is ready.
+pub fn serving(
+    socket: &tokio::net::TcpListener,
+    certificate: Option<&Certificate>,
+    served: &[Served],
+) -> Result<()> {
+    let address = socket.local_addr().map_err(|e| Error::io("cannot listen", "the socket", &e))?;
+    let mut text = String::new();
+    for served in served {
+        text += &format!("{}: {}\n", shown(&served.bundle), served.release);
+    }
+    if let Some(certificate) = certificate {
+        text += &format!("certificate SHA-256 {}\n", certificate.fingerprint()?);
+        if let Some(authority) = &certificate.authority {
+            text += &format!("install this authority where images are pulled:\n{authority}");
+        }
+    }
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    out(&format!("{text}serving at {scheme}://{address}\n"))
+}
+
+/// A line of the access log.
+pub fn access(line: &Line) -> String {
+    let time = Moment::now();
+    let text = json!({
+        "time": time, "client": line.peer.to_string(), "method": line.method, "target": line.target,
+        "status": line.status, "bytes": line.bytes, "seconds": line.took.as_secs_f64(), "agent": line.agent,
+    });
+    format!("{text}\n")
 }

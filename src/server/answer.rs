@@ -40,8 +40,11 @@ impl Code {
     fn status(self) -> StatusCode {
         use Code::*;
         match self {
-            BlobUnknown | BlobUploadUnknown | UploadUnknown | ManifestUnknown | NameUnknown | NotFound => StatusCode::NOT_FOUND,
-            ManifestBlobUnknown | BlobUploadInvalid | DigestInvalid | ManifestInvalid | NameInvalid | SizeInvalid => StatusCode::BAD_REQUEST,
+            BlobUnknown | BlobUploadUnknown | UploadUnknown | ManifestUnknown | NameUnknown | NotFound => {
+                StatusCode::NOT_FOUND
+            }
+            ManifestBlobUnknown | BlobUploadInvalid | DigestInvalid | ManifestInvalid | NameInvalid
+            | SizeInvalid => StatusCode::BAD_REQUEST,
             Unauthorized => StatusCode::UNAUTHORIZED,
             Denied => StatusCode::FORBIDDEN,
             // distribution-spec, "Deleting tags": where it is not supported, 400 or 405.

@@ -58,7 +58,11 @@ impl Users {
         if hashes.is_empty() {
             return Err(Error::new(Kind::Usage, "nobody could come in: the file has no users").at(place));
         }
-        Ok(Users { hashes, known: Mutex::default(), trials: Arc::new(Semaphore::new(limits::PASSWORD_TRIALS)) })
+        Ok(Users {
+            hashes,
+            known: Mutex::default(),
+            trials: Arc::new(Semaphore::new(limits::PASSWORD_TRIALS)),
+        })
     }
 
     async fn admits(&self, name: &str, password: Zeroizing<String>) -> bool {
@@ -75,7 +79,8 @@ impl Users {
             None => (stranger.unwrap_or_default(), false),
         };
         let Ok(_turn) = self.trials.acquire().await else { return false };
-        let right = tokio::task::spawn_blocking(move || bcrypt::verify(password.as_bytes(), &hash).unwrap_or(false));
+        let right =
+            tokio::task::spawn_blocking(move || bcrypt::verify(password.as_bytes(), &hash).unwrap_or(false));
         let admitted = right.await.unwrap_or(false) && exists;
         if admitted {
             let mut known = known();
@@ -108,7 +113,8 @@ impl Gate {
 }
 
 fn challenge(what: &str) -> Answer {
-    Answer::error(Code::Unauthorized, what).with(WWW_AUTHENTICATE, "Basic realm=\"sealift\", charset=\"UTF-8\"")
+    Answer::error(Code::Unauthorized, what)
+        .with(WWW_AUTHENTICATE, "Basic realm=\"sealift\", charset=\"UTF-8\"")
 }
 
 fn credentials(header: &str) -> Option<(String, Zeroizing<String>)> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http_body_util::{BodyExt, BodyStream, Either, Full, StreamBody};
+use http_body_util::{BodyStream, Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -143,9 +143,16 @@ impl Listener {
 /// A connection that was gone before it was taken, or too many files: the next one may do better.
 fn is_passing(error: &std::io::Error) -> bool {
     use std::io::ErrorKind as E;
-    let numbers = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOBUFS, rustix::io::Errno::NOMEM];
+    let numbers = [
+        rustix::io::Errno::MFILE,
+        rustix::io::Errno::NFILE,
+        rustix::io::Errno::NOBUFS,
+        rustix::io::Errno::NOMEM,
+    ];
     matches!(error.kind(), E::ConnectionAborted | E::ConnectionReset | E::Interrupted | E::WouldBlock)
-        || error.raw_os_error().is_some_and(|number| numbers.iter().any(|known| known.raw_os_error() == number))
+        || error
+            .raw_os_error()
+            .is_some_and(|number| numbers.iter().any(|known| known.raw_os_error() == number))
 }
 
 async fn secured(stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, way: Way) {
@@ -179,7 +186,12 @@ where
 
 type Sent = Either<Full<Bytes>, StreamBody<stream::BoxStream<'static, Result<Frame<Bytes>>>>>;
 
-async fn serve(request: hyper::Request<Incoming>, peer: SocketAddr, secure: bool, way: &Way) -> hyper::Response<Sent> {
+async fn serve(
+    request: hyper::Request<Incoming>,
+    peer: SocketAddr,
+    secure: bool,
+    way: &Way,
+) -> hyper::Response<Sent> {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let (method, target) = (parts.method.to_string(), parts.uri.to_string());
@@ -235,9 +247,4 @@ fn response(answer: Answer) -> hyper::Response<Sent> {
     // The answer to HEAD says how long the body would be.
     headers.entry(http::header::CONTENT_LENGTH).or_insert(length.into());
     response
-}
-
-#[allow(dead_code, reason = "keeps the trait in scope where it is needed")]
-fn _bounds(body: Sent) -> impl BodyExt {
-    body
 }

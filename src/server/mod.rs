@@ -17,7 +17,7 @@ mod secure;
 
 use std::sync::Arc;
 
-use http::header::{ALLOW, HeaderMap, HeaderName, HOST};
+use http::header::{ALLOW, HeaderMap, HeaderName};
 use http::{Method, StatusCode};
 
 use crate::content::{Holdings, Stock, Unverified};
@@ -91,17 +91,28 @@ impl Server {
         self.gate.admit(&request.headers, !read).await?;
         let query = Query::parse(&request.query);
         if !read && self.stock.is_none() {
-            return Err(Answer::error(Code::Unsupported, "this registry is read-only").with(ALLOW, "GET, HEAD"));
+            return Err(
+                Answer::error(Code::Unsupported, "this registry is read-only").with(ALLOW, "GET, HEAD")
+            );
         }
         match (request.method.clone(), route) {
             (Method::GET | Method::HEAD, Route::Root) => Ok(Answer::json(&serde_json::json!({}))),
             (Method::GET | Method::HEAD, Route::Page(path)) => self.page(&path),
             (Method::GET | Method::HEAD, Route::Catalog) => self.catalog(&query).await,
             (Method::GET | Method::HEAD, Route::Tags(name)) => self.tags(&name, &query).await,
-            (Method::GET | Method::HEAD, Route::Manifest(name, reference)) => self.manifest(&name, &reference, &query).await,
-            (Method::GET | Method::HEAD, Route::Blob(name, digest)) => self.blob(&name, &digest, &query, &request.headers).await,
-            (Method::GET | Method::HEAD, Route::Referrers(name, digest)) => self.referrers(&name, &digest, &query).await,
-            (_, Route::Page(_)) => Err(Answer::error(Code::MethodNotAllowed, "this page is for reading").with(ALLOW, "GET, HEAD")),
+            (Method::GET | Method::HEAD, Route::Manifest(name, reference)) => {
+                self.manifest(&name, &reference, &query).await
+            }
+            (Method::GET | Method::HEAD, Route::Blob(name, digest)) => {
+                self.blob(&name, &digest, &query, &request.headers).await
+            }
+            (Method::GET | Method::HEAD, Route::Referrers(name, digest)) => {
+                self.referrers(&name, &digest, &query).await
+            }
+            (_, Route::Page(_)) => {
+                Err(Answer::error(Code::MethodNotAllowed, "this page is for reading")
+                    .with(ALLOW, "GET, HEAD"))
+            }
             (_, route) => self.change(request, route, &query).await,
         }
     }
@@ -124,11 +135,6 @@ impl Request {
     /// A header's text.
     fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
-    }
-
-    /// The name by which the client knows this server.
-    fn host(&self) -> Option<&str> {
-        self.header(HOST)
     }
 }
 

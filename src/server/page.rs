@@ -2,8 +2,8 @@
 
 use http::StatusCode;
 
-use super::answer::{Answer, Body, Code};
 use super::Server;
+use super::answer::{Answer, Body, Code};
 
 /// A page and the facts behind it.
 #[derive(Clone)]

@@ -17,9 +17,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, Re
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::Request;
 use super::answer::{Answer, Body};
 use super::listen::{Line, Way, by_hyper};
-use super::Request;
 use crate::content::{Extent, Unverified, file};
 use crate::limits;
 
@@ -132,7 +132,13 @@ fn short(parsed: &httparse::Request<'_, '_>) -> Option<(Request, bool)> {
     Some((Request { method, path, query, headers, body, secure: false }, last))
 }
 
-async fn answer(stream: &mut TcpStream, request: Request, peer: SocketAddr, way: &Way, last: bool) -> io::Result<()> {
+async fn answer(
+    stream: &mut TcpStream,
+    request: Request,
+    peer: SocketAddr,
+    way: &Way,
+    last: bool,
+) -> io::Result<()> {
     let began = Instant::now();
     let method = request.method.to_string();
     let target = match request.query.as_str() {
@@ -166,7 +172,8 @@ async fn send(stream: &mut TcpStream, answer: Answer, way: &Way, last: bool) -> 
 
 fn head_of(answer: &Answer, last: bool) -> Vec<u8> {
     let status: StatusCode = answer.status;
-    let mut head = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).into_bytes();
+    let mut head =
+        format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or("")).into_bytes();
     for (name, value) in &answer.headers {
         head.extend_from_slice(name.as_str().as_bytes());
         head.extend_from_slice(b": ");
@@ -199,7 +206,9 @@ async fn by_kernel(stream: &TcpStream, file: &std::fs::File, extent: &Extent, wa
         let count = usize::try_from(end - offset).unwrap_or(STRETCH).min(STRETCH);
         let sent = tokio::task::block_in_place(|| {
             // The disk may have to be waited for: others are served meanwhile.
-            stream.try_io(Interest::WRITABLE, || Ok(rustix::fs::sendfile(stream, file, Some(&mut offset), count)?))
+            stream.try_io(Interest::WRITABLE, || {
+                Ok(rustix::fs::sendfile(stream, file, Some(&mut offset), count)?)
+            })
         });
         match sent {
             // The file became shorter: what was promised cannot be sent.
@@ -229,7 +238,11 @@ struct Resumed {
 }
 
 impl AsyncRead for Resumed {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.beginning.is_empty() {
             return Pin::new(&mut self.stream).poll_read(context, buffer);
         }
@@ -241,7 +254,11 @@ impl AsyncRead for Resumed {
 }
 
 impl AsyncWrite for Resumed {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

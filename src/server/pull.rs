@@ -1,13 +1,13 @@
 //! Giving out: documents, blobs and ranges of them, tags, referrers, the catalog.
 
 use bytes::Bytes;
-use http::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LINK, RANGE};
 use http::StatusCode;
+use http::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LINK, RANGE};
 use serde_json::{Value, json};
 
+use super::Server;
 use super::answer::{Answer, Body, Code};
 use super::route::{Query, Reference};
-use super::Server;
 use crate::content::{Extent, Kept, Pointer};
 use crate::oci::{Digest, Repository, media};
 
@@ -18,7 +18,12 @@ const FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 const PAGE: usize = 10_000;
 
 impl Server {
-    pub(super) async fn manifest(&self, name: &Repository, reference: &Reference, query: &Query) -> Result<Answer, Answer> {
+    pub(super) async fn manifest(
+        &self,
+        name: &Repository,
+        reference: &Reference,
+        query: &Query,
+    ) -> Result<Answer, Answer> {
         let pointer = match reference {
             Reference::Tag(tag) => Pointer::Tag(tag.clone()),
             Reference::Digest(digest) => Pointer::Digest(*digest),
@@ -65,7 +70,12 @@ impl Server {
     }
 
     /// distribution-spec, "Listing Referrers".
-    pub(super) async fn referrers(&self, name: &Repository, subject: &Digest, query: &Query) -> Result<Answer, Answer> {
+    pub(super) async fn referrers(
+        &self,
+        name: &Repository,
+        subject: &Digest,
+        query: &Query,
+    ) -> Result<Answer, Answer> {
         let mut found: Vec<Value> = Vec::new();
         for name in Server::names(name, query.namespace()) {
             let kept = self.holdings.referrers(&name, subject).await.map_err(|e| self.failed(e))?;
@@ -95,7 +105,8 @@ pub fn referrer(kept: &Kept) -> Value {
     let content: Value = serde_json::from_slice(&kept.bytes).unwrap_or_default();
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let kind = text(&content["artifactType"]).or_else(|| text(&content["config"]["mediaType"]));
-    let mut entry = json!({ "mediaType": kept.media_type.as_str(), "digest": kept.digest, "size": kept.bytes.len() });
+    let mut entry =
+        json!({ "mediaType": kept.media_type.as_str(), "digest": kept.digest, "size": kept.bytes.len() });
     if let Some(object) = entry.as_object_mut() {
         object.extend(kind.map(|kind| ("artifactType".to_owned(), Value::from(kind))));
         let annotations = content.get("annotations").filter(|annotations| annotations.is_object());
@@ -108,15 +119,21 @@ pub fn referrer(kept: &Kept) -> Value {
 fn stretch(extent: Extent, digest: &Digest, headers: &HeaderMap) -> Result<Answer, Answer> {
     let size = extent.size;
     let common = |answer: Answer| {
-        answer.with(ACCEPT_RANGES, "bytes").with(DIGEST, digest.to_string()).with(ETAG, format!("\"{digest}\""))
+        answer
+            .with(ACCEPT_RANGES, "bytes")
+            .with(DIGEST, digest.to_string())
+            .with(ETAG, format!("\"{digest}\""))
     };
     let range = headers.get(RANGE).and_then(|value| value.to_str().ok()).map(|text| range(text, size));
     match range.unwrap_or(Asked::All) {
-        Asked::All => Ok(common(Answer::of(StatusCode::OK, "application/octet-stream", Body::Stretch(extent)))),
+        Asked::All => {
+            Ok(common(Answer::of(StatusCode::OK, "application/octet-stream", Body::Stretch(extent))))
+        }
         Asked::Part(from, length) => {
             let part = Extent { offset: extent.offset.saturating_add(from), size: length, ..extent };
             let last = from.saturating_add(length).saturating_sub(1);
-            let answer = Answer::of(StatusCode::PARTIAL_CONTENT, "application/octet-stream", Body::Stretch(part));
+            let answer =
+                Answer::of(StatusCode::PARTIAL_CONTENT, "application/octet-stream", Body::Stretch(part));
             Ok(common(answer).with(CONTENT_RANGE, format!("bytes {from}-{last}/{size}")))
         }
         Asked::Outside => {
@@ -136,9 +153,12 @@ enum Asked {
 
 /// Several ranges, or none that can be understood, are answered with everything (RFC 9110 §14.2).
 fn range(text: &str, size: u64) -> Asked {
-    let Some(spec) = text.trim().strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else { return Asked::All };
+    let Some(spec) = text.trim().strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else {
+        return Asked::All;
+    };
     let Some((first, last)) = spec.trim().split_once('-') else { return Asked::All };
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let number =
+        |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
     match (first, last) {
         ("", last) => match number(last) {
             Some(0) => Asked::Outside,

@@ -19,20 +19,40 @@ const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const UPLOAD: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 impl Server {
-    pub(super) async fn change(&self, request: Request, route: Route, query: &Query) -> Result<Answer, Answer> {
-        let stock = self.stock.clone().ok_or_else(|| Answer::error(Code::Unsupported, "this registry is read-only"))?;
+    pub(super) async fn change(
+        &self,
+        request: Request,
+        route: Route,
+        query: &Query,
+    ) -> Result<Answer, Answer> {
+        let stock = self
+            .stock
+            .clone()
+            .ok_or_else(|| Answer::error(Code::Unsupported, "this registry is read-only"))?;
         match (request.method.clone(), route) {
             (Method::POST, Route::Uploads(name)) => self.begin(&stock, &name, request, query).await,
-            (Method::GET | Method::HEAD, Route::Upload(name, upload)) => self.status(&stock, &name, &upload).await,
-            (Method::PATCH, Route::Upload(name, upload)) => self.append(&stock, &name, &upload, request).await,
-            (Method::PUT, Route::Upload(name, upload)) => self.finish(&stock, &name, &upload, request, query).await,
+            (Method::GET | Method::HEAD, Route::Upload(name, upload)) => {
+                self.status(&stock, &name, &upload).await
+            }
+            (Method::PATCH, Route::Upload(name, upload)) => {
+                self.append(&stock, &name, &upload, request).await
+            }
+            (Method::PUT, Route::Upload(name, upload)) => {
+                self.finish(&stock, &name, &upload, request, query).await
+            }
             (Method::DELETE, Route::Upload(name, upload)) => self.cancel(&stock, &name, &upload).await,
-            (Method::PUT, Route::Manifest(name, reference)) => self.put(&stock, &name, &reference, request, query).await,
-            (Method::DELETE, Route::Manifest(name, Reference::Tag(tag))) => self.remove(&stock, &name, Removal::Tag(tag)).await,
+            (Method::PUT, Route::Manifest(name, reference)) => {
+                self.put(&stock, &name, &reference, request, query).await
+            }
+            (Method::DELETE, Route::Manifest(name, Reference::Tag(tag))) => {
+                self.remove(&stock, &name, Removal::Tag(tag)).await
+            }
             (Method::DELETE, Route::Manifest(name, Reference::Digest(digest))) => {
                 self.remove(&stock, &name, Removal::Document(digest)).await
             }
-            (Method::DELETE, Route::Blob(name, digest)) => self.remove(&stock, &name, Removal::Blob(digest)).await,
+            (Method::DELETE, Route::Blob(name, digest)) => {
+                self.remove(&stock, &name, Removal::Blob(digest)).await
+            }
             _ => Err(Answer::error(Code::MethodNotAllowed, "this cannot be done to it")),
         }
     }
@@ -63,7 +83,12 @@ impl Server {
         }
     }
 
-    async fn status(&self, stock: &Arc<dyn Stock>, name: &Repository, upload: &str) -> Result<Answer, Answer> {
+    async fn status(
+        &self,
+        stock: &Arc<dyn Stock>,
+        name: &Repository,
+        upload: &str,
+    ) -> Result<Answer, Answer> {
         let received = self.known(stock, name, upload).await?;
         Ok(session(Answer::empty(StatusCode::NO_CONTENT), name, upload, received))
     }
@@ -112,7 +137,12 @@ impl Server {
         }
     }
 
-    async fn cancel(&self, stock: &Arc<dyn Stock>, name: &Repository, upload: &str) -> Result<Answer, Answer> {
+    async fn cancel(
+        &self,
+        stock: &Arc<dyn Stock>,
+        name: &Repository,
+        upload: &str,
+    ) -> Result<Answer, Answer> {
         match stock.cancel(name, upload).await.map_err(|e| self.failed(e))? {
             true => Ok(Answer::empty(StatusCode::NO_CONTENT)),
             false => Err(Answer::error(Code::BlobUploadUnknown, "no such upload")),
@@ -138,13 +168,15 @@ impl Server {
         let Some(range) = text(CONTENT_RANGE) else { return Ok(()) };
         let range = range.trim().trim_start_matches("bytes").trim();
         let range = range.split('/').next().unwrap_or_default();
-        let bounds = range.split_once('-').and_then(|(first, last)| {
-            Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?))
-        });
+        let bounds = range
+            .split_once('-')
+            .and_then(|(first, last)| Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?)));
         let length = text(CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
         let fits = bounds.is_some_and(|(first, last)| {
             first == received
-                && last.checked_sub(first).is_some_and(|rest| length.is_none_or(|length| Some(length) == rest.checked_add(1)))
+                && last
+                    .checked_sub(first)
+                    .is_some_and(|rest| length.is_none_or(|length| Some(length) == rest.checked_add(1)))
         });
         match fits {
             true => Ok(()),
@@ -175,9 +207,12 @@ impl Server {
             return Err(Answer::error(Code::DigestInvalid, "the manifest does not have this digest"));
         }
         let invalid = |what: String| Answer::error(Code::ManifestInvalid, &what);
-        let media_type = media_type(&bytes, stated.as_deref()).ok_or_else(|| invalid("no media type of a manifest".into()))?;
-        let role = media_type.document_role().ok_or_else(|| invalid(format!("not a manifest: {media_type}")))?;
-        let descriptor = Descriptor { role, media_type: media_type.clone(), digest, size: bytes.len() as u64 };
+        let media_type = media_type(&bytes, stated.as_deref())
+            .ok_or_else(|| invalid("no media type of a manifest".into()))?;
+        let role =
+            media_type.document_role().ok_or_else(|| invalid(format!("not a manifest: {media_type}")))?;
+        let descriptor =
+            Descriptor { role, media_type: media_type.clone(), digest, size: bytes.len() as u64 };
         let document = Document::parse(&descriptor, bytes.clone()).map_err(|e| invalid(e.sentence()))?;
         self.check_children(stock, name, &document).await?;
         let kept = Kept { media_type, digest, bytes };
@@ -213,7 +248,8 @@ impl Server {
         let mut pieces = request.body.untrusted_pieces();
         let mut bytes = BytesMut::new();
         while let Some(piece) = futures_util::StreamExt::next(&mut pieces).await {
-            let piece = piece.map_err(|_| Answer::error(Code::ManifestInvalid, "the manifest did not arrive whole"))?;
+            let piece = piece
+                .map_err(|_| Answer::error(Code::ManifestInvalid, "the manifest did not arrive whole"))?;
             if (bytes.len() + piece.len()) as u64 > limits::DOCUMENT {
                 return Err(too_large());
             }
@@ -224,7 +260,12 @@ impl Server {
 
     /// What a manifest names must be here; what an index names, too, unless sparse ones are welcome.
     /// Layers that must not be distributed may be elsewhere; so may a subject.
-    async fn check_children(&self, stock: &Arc<dyn Stock>, name: &Repository, document: &Document) -> Result<(), Answer> {
+    async fn check_children(
+        &self,
+        stock: &Arc<dyn Stock>,
+        name: &Repository,
+        document: &Document,
+    ) -> Result<(), Answer> {
         for child in &document.children {
             let descriptor = &child.descriptor;
             let there = match descriptor.role {
@@ -244,7 +285,12 @@ impl Server {
         Ok(())
     }
 
-    async fn remove(&self, stock: &Arc<dyn Stock>, name: &Repository, what: Removal) -> Result<Answer, Answer> {
+    async fn remove(
+        &self,
+        stock: &Arc<dyn Stock>,
+        name: &Repository,
+        what: Removal,
+    ) -> Result<Answer, Answer> {
         let code = match &what {
             Removal::Blob(_) => Code::BlobUnknown,
             _ => Code::ManifestUnknown,

@@ -60,8 +60,12 @@ pub fn route(path: &str) -> Result<Route, Answer> {
     match words.as_slice() {
         ["_catalog"] => Ok(Route::Catalog),
         [name @ .., "tags", "list"] => Ok(Route::Tags(repository(name)?)),
-        [name @ .., "manifests", reference] => Ok(Route::Manifest(repository(name)?, reference_of(reference)?)),
-        [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => Ok(Route::Uploads(repository(name)?)),
+        [name @ .., "manifests", reference] => {
+            Ok(Route::Manifest(repository(name)?, reference_of(reference)?))
+        }
+        [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
+            Ok(Route::Uploads(repository(name)?))
+        }
         [name @ .., "blobs", "uploads", upload] => Ok(Route::Upload(repository(name)?, upload_of(upload)?)),
         [name @ .., "blobs", digest] => Ok(Route::Blob(repository(name)?, digest_of(digest)?)),
         [name @ .., "referrers", digest] => Ok(Route::Referrers(repository(name)?, digest_of(digest)?)),
@@ -104,7 +108,12 @@ pub struct Query(Vec<(String, String)>);
 impl Query {
     /// Understands it; of what stands twice, the first counts.
     pub fn parse(text: &str) -> Self {
-        Query(form_urlencoded::parse(text.as_bytes()).take(32).map(|(k, v)| (k.into_owned(), v.into_owned())).collect())
+        Query(
+            form_urlencoded::parse(text.as_bytes())
+                .take(32)
+                .map(|(k, v)| (k.into_owned(), v.into_owned()))
+                .collect(),
+        )
     }
 
     /// The value of a key.
@@ -136,13 +145,22 @@ mod tests {
         assert_eq!(found("/v2"), Ok(Route::Root));
         assert_eq!(found("/v2/_catalog"), Ok(Route::Catalog));
         assert_eq!(found("/v2/a/b/tags/list"), Ok(Route::Tags(name.clone())));
-        assert_eq!(found("/v2/a/b/manifests/1.0"), Ok(Route::Manifest(name.clone(), Reference::Tag("1.0".parse().unwrap()))));
-        assert_eq!(found(&format!("/v2/a/b/blobs/{}", digest.replace(':', "%3A"))), Ok(Route::Blob(name.clone(), digest.parse().unwrap())));
+        assert_eq!(
+            found("/v2/a/b/manifests/1.0"),
+            Ok(Route::Manifest(name.clone(), Reference::Tag("1.0".parse().unwrap())))
+        );
+        assert_eq!(
+            found(&format!("/v2/a/b/blobs/{}", digest.replace(':', "%3A"))),
+            Ok(Route::Blob(name.clone(), digest.parse().unwrap()))
+        );
         assert_eq!(found("/v2/a/b/blobs/uploads/"), Ok(Route::Uploads(name.clone())));
         assert_eq!(found("/v2/a/b/blobs/uploads"), Ok(Route::Uploads(name.clone())));
         assert_eq!(found("/v2/a/b/blobs/uploads/x-1"), Ok(Route::Upload(name, "x-1".into())));
         // A repository may be called like a part of the API.
-        assert_eq!(found("/v2/blobs/manifests/1"), Ok(Route::Manifest("blobs".parse().unwrap(), Reference::Tag("1".parse().unwrap()))));
+        assert_eq!(
+            found("/v2/blobs/manifests/1"),
+            Ok(Route::Manifest("blobs".parse().unwrap(), Reference::Tag("1".parse().unwrap())))
+        );
         assert_eq!(found("/"), Ok(Route::Page("/".into())));
         assert_eq!(found("/v2x"), Ok(Route::Page("/v2x".into())));
         for (path, status) in [

@@ -7,6 +7,7 @@ pub mod import;
 pub mod inspect;
 pub mod key;
 pub mod places;
+pub mod serve;
 pub mod sign;
 pub mod site;
 pub mod trust;
