@@ -124,6 +124,12 @@ impl Server {
         under.into_iter().chain([name.clone()]).collect()
     }
 
+    /// What cannot be given out is not the client's fault, whatever is wrong with it.
+    fn broken(&self, error: Error) -> Answer {
+        (self.trouble)(&error);
+        Answer::error(Code::Unknown, "the registry cannot give this out: its log says why")
+    }
+
     /// An inner failure becomes an answer that gives nothing away.
     fn failed(&self, error: Error) -> Answer {
         (self.trouble)(&error);

@@ -29,7 +29,7 @@ impl Server {
             Reference::Digest(digest) => Pointer::Digest(*digest),
         };
         for name in Server::names(name, query.namespace()) {
-            if let Some(kept) = self.holdings.document(&name, &pointer).await.map_err(|e| self.failed(e))? {
+            if let Some(kept) = self.holdings.document(&name, &pointer).await.map_err(|e| self.broken(e))? {
                 return Ok(document(kept));
             }
         }
@@ -44,7 +44,7 @@ impl Server {
         headers: &HeaderMap,
     ) -> Result<Answer, Answer> {
         for name in Server::names(name, query.namespace()) {
-            if let Some(extent) = self.holdings.blob(&name, digest).await.map_err(|e| self.failed(e))? {
+            if let Some(extent) = self.holdings.blob(&name, digest).await.map_err(|e| self.broken(e))? {
                 return stretch(extent, digest, headers);
             }
         }
@@ -53,7 +53,7 @@ impl Server {
 
     /// distribution-spec, "Listing Tags".
     pub(super) async fn tags(&self, name: &Repository, query: &Query) -> Result<Answer, Answer> {
-        let tags = self.holdings.tags(name).await.map_err(|e| self.failed(e))?;
+        let tags = self.holdings.tags(name).await.map_err(|e| self.broken(e))?;
         let tags = tags.ok_or_else(|| Answer::error(Code::NameUnknown, "no such repository"))?;
         let texts: Vec<_> = tags.iter().map(|tag| tag.as_str()).collect();
         let (shown, more) = page_of(&texts, query)?;
@@ -63,7 +63,7 @@ impl Server {
 
     /// Not in the specification; Distribution's, which skopeo and others list with.
     pub(super) async fn catalog(&self, query: &Query) -> Result<Answer, Answer> {
-        let names = self.holdings.repositories().await.map_err(|e| self.failed(e))?;
+        let names = self.holdings.repositories().await.map_err(|e| self.broken(e))?;
         let texts: Vec<_> = names.iter().map(Repository::as_str).collect();
         let (shown, more) = page_of(&texts, query)?;
         Ok(linked(Answer::json(&json!({ "repositories": shown })), "/v2/_catalog", &shown, more))
@@ -78,7 +78,7 @@ impl Server {
     ) -> Result<Answer, Answer> {
         let mut found: Vec<Value> = Vec::new();
         for name in Server::names(name, query.namespace()) {
-            let kept = self.holdings.referrers(&name, subject).await.map_err(|e| self.failed(e))?;
+            let kept = self.holdings.referrers(&name, subject).await.map_err(|e| self.broken(e))?;
             found.extend(kept.iter().map(referrer));
         }
         let wanted: Vec<_> = query.all("artifactType").collect();

@@ -16,6 +16,7 @@ pub mod parts;
 pub mod proxy;
 pub mod registry;
 pub mod running;
+pub mod serving;
 pub mod site;
 pub mod verdict;
 
@@ -238,6 +239,16 @@ impl Scratch {
         };
         let from = "--mirror registry.example.com=oci:images";
         self.sealift(&format!("export {bundle}.toml -o {bundle} {from} {keys}")).ok();
+    }
+
+    /// Exports the small release, whose image is added, into a bundle beside what is there.
+    #[track_caller]
+    pub fn export_small_beside(&self, bundle: &str) {
+        let image = Image { platforms: vec!["linux/amd64"], layer: 300, ..Image::new("tool") };
+        Layout::new(self.path("tools")).add("registry.example.com/tools/tool:1.0.0", &image);
+        self.write("small.toml", SMALL);
+        let from = "--mirror registry.example.com=oci:tools";
+        self.sealift(&format!("export small.toml -o {bundle} {from} --key release.key.pem")).ok();
     }
 
     /// A path in it.

@@ -1,0 +1,165 @@
+//! A registry served by sealift while a test runs, and requests to it, byte by byte.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::Scratch;
+
+/// A running `sealift serve`; ended when dropped.
+pub struct Serving {
+    child: Child,
+    /// `host:port`.
+    pub address: String,
+    /// What it said before it was ready.
+    pub said: String,
+}
+
+impl Serving {
+    /// `sealift serve …` on a free port.
+    #[track_caller]
+    pub fn start(scratch: &Scratch, arguments: &str) -> Self {
+        Serving::of(scratch.command(&format!("serve {arguments} --listen 127.0.0.1:0")))
+    }
+
+    /// Starts a prepared command.
+    #[track_caller]
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (send, receive) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut said = String::new();
+        loop {
+            let line = receive.recv_timeout(Duration::from_secs(60));
+            let line = line.unwrap_or_else(|e| panic!("not ready: {e}\n{said}"));
+            if let Some(place) = line.strip_prefix("serving at ") {
+                let address = place.split_once("://").unwrap().1.to_owned();
+                return Serving { child, address, said };
+            }
+            said += &format!("{line}\n");
+        }
+    }
+
+    /// Asks for something.
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+        let mut connection = self.connect();
+        connection.send(method, path, headers);
+        connection.reply(method == "HEAD")
+    }
+
+    /// Gets something.
+    pub fn get(&self, path: &str) -> Reply {
+        self.ask("GET", path, &[])
+    }
+
+    /// A connection for several requests.
+    pub fn connect(&self) -> Connection {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Connection { address: self.address.clone(), stream: BufReader::new(stream) }
+    }
+
+    /// Sends a signal by its name, and waits for the end; its exit code.
+    pub fn ended_by(mut self, signal: &str) -> i32 {
+        let _ = Command::new("kill").args([format!("-{signal}"), self.child.id().to_string()]).status();
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection to a registry.
+pub struct Connection {
+    address: String,
+    stream: BufReader<TcpStream>,
+}
+
+impl Connection {
+    /// Sends a request without a body.
+    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        for (name, value) in headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        self.raw(format!("{text}\r\n").as_bytes());
+    }
+
+    /// Sends bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// Reads an answer; one to HEAD has no body.
+    #[track_caller]
+    pub fn reply(&mut self, head: bool) -> Reply {
+        self.try_reply(head).expect("an answer")
+    }
+
+    /// The same where the server may rather close the connection.
+    pub fn try_reply(&mut self, head: bool) -> Option<Reply> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).ok().filter(|count| *count > 0)?;
+        let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut headers = BTreeMap::new();
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).unwrap();
+            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            headers.insert(name.to_lowercase(), value.to_owned());
+        }
+        let length: usize = headers.get("content-length").map_or(0, |text| text.parse().unwrap());
+        let mut body = vec![0; if head { 0 } else { length }];
+        let whole = self.stream.read_exact(&mut body).is_ok();
+        Some(Reply { status, headers, body, whole })
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+    /// Whether as many bytes came as were promised.
+    pub whole: bool,
+}
+
+impl Reply {
+    /// A header's value.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", self.headers))
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The code of the first error in the body.
+    #[track_caller]
+    pub fn code(&self) -> String {
+        self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
+    }
+}
