@@ -3,6 +3,7 @@
 
 mod conduit;
 pub mod file;
+mod holdings;
 mod rate;
 mod reader;
 mod remembered;
@@ -17,6 +18,7 @@ use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Name};
 
 pub use conduit::{Inlet, Outlet, Room, conduit};
+pub use holdings::{Extent, Holdings, Kept, Pointer, Removal, Stock};
 pub use rate::Rate;
 pub use reader::Reader;
 pub use remembered::Remembered;

@@ -1,0 +1,112 @@
+//! What a registry server has: [`Holdings`] to give out, and a [`Stock`] that takes as well. A bundle
+//! is the former, a store both.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::Unverified;
+use super::file::ReadAt;
+use crate::error::Result;
+use crate::oci::{Digest, MediaType, Repository, Tag};
+
+/// What a registry gives out. All of it was verified: content that turns out to be damaged is an
+/// error and never handed over.
+#[async_trait]
+pub trait Holdings: Send + Sync {
+    /// The repositories, sorted.
+    async fn repositories(&self) -> Result<Vec<Repository>>;
+
+    /// The tags of a repository, sorted; `None` where there is no such repository.
+    async fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>>;
+
+    /// A document of a repository.
+    async fn document(&self, repository: &Repository, pointer: &Pointer) -> Result<Option<Kept>>;
+
+    /// A blob of a repository.
+    async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Extent>>;
+
+    /// The documents of a repository whose subject this is (distribution-spec, "Listing Referrers").
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Kept>>;
+}
+
+/// What leads to a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pointer {
+    /// Its tag.
+    Tag(Tag),
+    /// Its digest.
+    Digest(Digest),
+}
+
+/// A document as it was pushed.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Its media type.
+    pub media_type: MediaType,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// A blob, where it lies.
+#[derive(Clone)]
+pub struct Extent {
+    /// What it lies in.
+    pub medium: Arc<dyn ReadAt>,
+    /// The file, where the blob's bytes lie in it as they are: the kernel may send them.
+    pub file: Option<Arc<File>>,
+    /// Where it begins.
+    pub offset: u64,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// What a registry takes.
+#[async_trait]
+pub trait Stock: Holdings {
+    /// Begins an upload and names it.
+    ///
+    /// # Errors
+    /// `LimitExceeded` where too many are open.
+    async fn begin(&self, repository: &Repository) -> Result<String>;
+
+    /// Bytes that an upload has received; `None` where there is no such upload.
+    async fn received(&self, repository: &Repository, upload: &str) -> Result<Option<u64>>;
+
+    /// Appends to an upload, and tells what it has then. Whatever arrived before a failure stays.
+    async fn append(&self, repository: &Repository, upload: &str, content: Unverified) -> Result<u64>;
+
+    /// Makes an upload a blob. On a mismatch the upload is gone.
+    ///
+    /// # Errors
+    /// `DigestMismatch`.
+    async fn finish(&self, repository: &Repository, upload: &str, digest: &Digest) -> Result<()>;
+
+    /// Gives an upload up; whether there was one.
+    async fn cancel(&self, repository: &Repository, upload: &str) -> Result<bool>;
+
+    /// Puts a blob that is here already into this repository as well: one of `from`, or of any
+    /// repository. Whether there was one.
+    async fn mount(&self, repository: &Repository, digest: &Digest, from: Option<&Repository>) -> Result<bool>;
+
+    /// Keeps a document under its digest, and under a tag.
+    async fn put(&self, repository: &Repository, document: &Kept, tag: Option<&Tag>) -> Result<()>;
+
+    /// Forgets a tag, a document with all of its tags, or a blob, in this repository; whether it was there.
+    async fn remove(&self, repository: &Repository, what: &Removal) -> Result<bool>;
+}
+
+/// What can be removed from a repository.
+#[derive(Clone, Debug)]
+pub enum Removal {
+    /// A tag; the document stays.
+    Tag(Tag),
+    /// A document and every tag that leads to it.
+    Document(Digest),
+    /// A blob.
+    Blob(Digest),
+}
