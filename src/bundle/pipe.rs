@@ -82,7 +82,7 @@ impl Piped {
     pub fn receive(input: Input, place: &str, keyring: &Keyring, now: Moment) -> Result<Self> {
         let input = plain(input, place)?;
         let beginning = Arc::new(Beginning(Mutex::new((Some(input), Vec::new()))));
-        let medium = Medium { bytes: beginning.clone(), length: None, readers: 1, frame: None };
+        let medium = Medium { bytes: beginning.clone(), file: None, length: None, readers: 1, frame: None };
         let bundle = Bundle::sealed(medium, place.to_owned(), || Ok(Vec::new()))?.trust(keyring, now)?;
         let (input, seen) = {
             let mut guard = beginning.0.lock().unwrap_or_else(PoisonError::into_inner);

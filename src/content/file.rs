@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 
 use crate::error::{Error, Kind, Result};
+use crate::oci::{Digest, Hasher};
 
 /// Bytes read at once: large enough to amortise a system call, small enough to be hashed while
 /// still in the CPU's second-level cache.
@@ -117,6 +118,104 @@ pub fn read_at_most(file: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> std::i
         }
     }
     Ok(filled)
+}
+
+/// Bytes that are copied, then hashed, in one go: what was just copied is still in the processor's cache.
+const STRETCH: u64 = 1 << 20;
+
+/// Brings `size` bytes of `from`, beginning at `offset`, to the beginning of `to` without reading them
+/// here: the kernel copies them, or the file system shares them (`copy_file_range(2)`). Then says what
+/// arrived, by hashing `to`; `at` is told how far it has come.
+///
+/// `None` where kernel or file systems do not do that: copy them then.
+///
+/// # Errors
+/// `UnexpectedEof` where `from` is shorter, and what the file systems say.
+pub fn take_over(
+    from: &File,
+    offset: u64,
+    size: u64,
+    to: &File,
+    mut at: impl FnMut(u64),
+) -> std::io::Result<Option<Digest>> {
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; PIECE];
+    let mut done = 0;
+    while done < size {
+        let stretch = STRETCH.min(size.saturating_sub(done));
+        if !copy_stretch(from, offset.saturating_add(done), stretch, to, done)? {
+            return Ok(None);
+        }
+        hash_stretch(to, done, stretch, &mut buffer, &mut hasher)?;
+        done = done.saturating_add(stretch);
+        at(done);
+    }
+    Ok(Some(hasher.finish()))
+}
+
+/// Whether all of it was copied; `false` where that is not to be had between these two files.
+fn copy_stretch(from: &File, offset: u64, length: u64, to: &File, target: u64) -> std::io::Result<bool> {
+    use rustix::io::Errno;
+    let mut done = 0u64;
+    while done < length {
+        let (mut source, mut target) = (offset.saturating_add(done), target.saturating_add(done));
+        let left = usize::try_from(length.saturating_sub(done)).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), left) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => done = done.saturating_add(count as u64),
+            Err(Errno::INTR) => {}
+            // Another file system, an odd one, an old kernel, a sandbox that forbids the call.
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                return Ok(false);
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(true)
+}
+
+fn hash_stretch(
+    file: &File,
+    offset: u64,
+    length: u64,
+    buffer: &mut [u8],
+    hasher: &mut Hasher,
+) -> std::io::Result<()> {
+    let mut done = 0u64;
+    while done < length {
+        let want = usize::try_from(length.saturating_sub(done)).unwrap_or(usize::MAX).min(buffer.len());
+        let piece = buffer.get_mut(..want).unwrap_or_default();
+        if read_at_most(file, piece, offset.saturating_add(done))? != want {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        hasher.update(piece);
+        done = done.saturating_add(want as u64);
+    }
+    Ok(())
+}
+
+/// The digest of a whole file, and its bytes.
+pub fn digest_of(file: &dyn ReadAt) -> std::io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; PIECE];
+    let mut offset = 0u64;
+    loop {
+        let count = read_at_most(file, &mut buffer, offset)?;
+        if count == 0 {
+            return Ok((hasher.finish(), offset));
+        }
+        hasher.update(buffer.get(..count).unwrap_or_default());
+        offset = offset.saturating_add(count as u64);
+    }
+}
+
+/// What was taken over is not what was to be there.
+pub fn not_what_lay_there(place: impl std::fmt::Display, got: Digest, expected: Digest) -> Error {
+    Error::new(Kind::DigestMismatch, "the content is not what its digest says")
+        .at(place)
+        .got(got)
+        .expected(expected)
+        .hint("damaged at its origin, or by this machine; nothing of it was used")
 }
 
 /// A background task was ended because the program is ending.

@@ -72,6 +72,8 @@ pub struct Receipt {
     pub sent: usize,
     /// Their bytes.
     pub bytes_sent: u64,
+    /// Those of them that the kernel brought from the bundle's file to the destination's.
+    pub adopted: usize,
     /// Blobs mounted.
     pub mounted: usize,
     /// Tags set or confirmed, and read back.
@@ -317,6 +319,7 @@ fn receipt(
         bytes_present: todo.present_bytes,
         sent: done.sent,
         bytes_sent: done.sent_bytes,
+        adopted: done.adopted,
         mounted: done.mounted,
         tags: done.tags,
     }
