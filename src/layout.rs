@@ -388,7 +388,13 @@ fn holds(path: &Path, digest: Digest, size: u64) -> Result<bool> {
 
 /// Takes a blob over from another file, to its name only after it was verified; `false` where the file
 /// systems do not do that.
-fn adopt(partial: Partial, path: &Path, expected: &Descriptor, extent: &Extent, meter: &Meter) -> Result<bool> {
+fn adopt(
+    partial: Partial,
+    path: &Path,
+    expected: &Descriptor,
+    extent: &Extent,
+    meter: &Meter,
+) -> Result<bool> {
     let Some(from) = &extent.file else { return Ok(false) };
     let taken = file::take_over(from, extent.offset, expected.size, &partial.file, |done| meter.at(done));
     match taken.map_err(|e| partial.failed(&e))? {

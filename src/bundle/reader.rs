@@ -503,7 +503,11 @@ impl Bundle<Trusted> {
     }
 
     fn blobs(&self) -> Blobs {
-        Blobs { medium: self.medium.clone(), place: self.place.clone(), contents: self.state.contents.clone() }
+        Blobs {
+            medium: self.medium.clone(),
+            place: self.place.clone(),
+            contents: self.state.contents.clone(),
+        }
     }
 }
 

@@ -29,16 +29,17 @@ use crate::manifest::Narrow;
 use crate::policy;
 use crate::registry;
 use crate::release::Moment;
+use crate::store::Sweep;
 use crate::trust::{Keyring, Passphrase, SigningKey, minisign_key};
 use crate::verbs::export::{Export, Target};
 use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
 use crate::verbs::site::{Site, sighting};
-use crate::verbs::{key, sign, trust, verify};
+use crate::verbs::{key, sign, store, trust, verify};
 
 use args::{
     Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode, RegistryArgs, SignArgs,
-    TrustArgs, TrustVerb, Verb, VerifyArgs,
+    StoreVerb, TrustArgs, TrustVerb, Verb, VerifyArgs,
 };
 
 /// Runs one command line, `arguments` including the program's name.
@@ -68,6 +69,7 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Inspect(args) => inspect_verb(args, progress),
         Verb::Sign(args) => sign_verb(args, progress),
         Verb::Trust { verb } => trust_verb(verb, progress),
+        Verb::Store { verb } => store_verb(verb, progress),
         Verb::Key { verb } => key_verb(verb),
         Verb::Demo => demo::trip(run_printed),
         Verb::Completions { shell } => completions(shell),
@@ -327,6 +329,29 @@ fn trust_verb(verb: TrustVerb, progress: ProgressMode) -> Result<()> {
             let update = trust::update(&bundle, &site, dry_run, &*watch)?;
             drop(watch);
             report::updated(&update, &site.trust, dry_run, json)
+        }
+    }
+}
+
+fn store_verb(verb: StoreVerb, progress: ProgressMode) -> Result<()> {
+    match verb {
+        StoreVerb::Gc { directory, untagged, grace, dry_run, json } => on_runtime(async move {
+            let swept = store::gc(&directory, Sweep { grace, untagged, dry_run }).await?;
+            report::swept(&swept, &directory, json)
+        }),
+        StoreVerb::Check { directory, json } => on_runtime(async move {
+            let watch = progress::watcher(progress);
+            let checked = store::check(directory.clone(), watch.clone()).await?;
+            drop(watch);
+            report::checked(&checked, &directory, json)?;
+            checked.verdict().map_err(|e| e.at(directory.display()))
+        }),
+        StoreVerb::Remove { directory, name, dry_run, json } => {
+            let target = name.parse()?;
+            on_runtime(async move {
+                let removed = store::remove(&directory, &target, dry_run).await?;
+                report::removed(&removed, json)
+            })
         }
     }
 }

@@ -91,7 +91,12 @@ pub trait Stock: Holdings {
 
     /// Puts a blob that is here already into this repository as well: one of `from`, or of any
     /// repository. Whether there was one.
-    async fn mount(&self, repository: &Repository, digest: &Digest, from: Option<&Repository>) -> Result<bool>;
+    async fn mount(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        from: Option<&Repository>,
+    ) -> Result<bool>;
 
     /// Keeps a document under its digest, and under a tag.
     async fn put(&self, repository: &Repository, document: &Kept, tag: Option<&Tag>) -> Result<()>;

@@ -400,12 +400,7 @@ async fn send(
     Ok(false)
 }
 
-async fn adopt(
-    descriptor: &Descriptor,
-    source: &dyn Source,
-    sink: &dyn Sink,
-    meter: &Meter,
-) -> Result<bool> {
+async fn adopt(descriptor: &Descriptor, source: &dyn Source, sink: &dyn Sink, meter: &Meter) -> Result<bool> {
     let extent = source.extent(descriptor).await.map_err(|e| e.side(Side::Source))?;
     let Some(extent) = extent.filter(|extent| extent.file.is_some()) else { return Ok(false) };
     let taken = sink.adopt(descriptor, &extent, meter).await;

@@ -20,6 +20,7 @@ use crate::plan::{
     Done, How, Place, Plan, Sources, Survey, Transfer, Want, ready, relay, resolve, survey, transfer,
 };
 use crate::registry;
+use crate::store::Store;
 use crate::trust::Signers;
 
 /// What is to be imported.
@@ -225,6 +226,7 @@ impl Import {
                 client.ping(registry).await.map_err(|e| e.side(Side::Destination))
             }
             Destination::Layout(directory) => LayoutSink::new(directory).map(drop),
+            Destination::Store(directory) => Store::at(directory).map(drop),
         }
     }
 

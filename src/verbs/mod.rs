@@ -9,5 +9,6 @@ pub mod key;
 pub mod places;
 pub mod sign;
 pub mod site;
+pub mod store;
 pub mod trust;
 pub mod verify;
