@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod registry;
 pub mod running;
 pub mod site;
+pub mod stick;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
