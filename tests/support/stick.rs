@@ -27,6 +27,22 @@ impl Stick {
         None
     }
 
+    /// One on which files can share blocks: btrfs, in a file. Without what this takes, the test says
+    /// that it is skipped.
+    pub fn sharing(scratch: &Scratch) -> Option<Self> {
+        let (path, image) = (scratch.path("stick"), scratch.path("stick.img"));
+        fs::create_dir(&path).unwrap();
+        fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+        let works = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+        if works(Command::new("mkfs.btrfs").arg("-q").arg(&image))
+            && works(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path))
+        {
+            return Some(Stick(path));
+        }
+        eprintln!("skipped: no file system whose files share blocks (mkfs.btrfs, and the right to mount)");
+        None
+    }
+
     /// Makes it larger.
     pub fn grow(&self, size: usize) {
         let mount = Command::new("mount")
