@@ -13,10 +13,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::content::{Reader, Sink, Source, Unverified, file};
+use crate::content::{Extent, Meter, Reader, Sink, Source, Unverified, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Descriptor, Digest, Hasher, LayoutIndex, Name, NamedDescriptor, media};
+use crate::oci::{Descriptor, Digest, LayoutIndex, Name, NamedDescriptor, media};
 
 const MARKER: &str = "oci-layout";
 const MARKER_CONTENT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -184,6 +184,11 @@ impl LayoutSink {
         Ok(())
     }
 
+    /// What a blob is called until it is complete.
+    fn partial(&self, expected: &Descriptor) -> Result<Partial> {
+        Partial::create(self.directory.join(format!(".{}.partial", expected.digest.hex())))
+    }
+
     /// `index.json` as it stands. Only its outline is required: entries of others are kept, not judged.
     fn index(&self) -> Result<Value> {
         let path = self.directory.join(INDEX);
@@ -289,11 +294,19 @@ impl Sink for LayoutSink {
         tokio::task::spawn_blocking(move || holds(&path, digest, size)).await.map_err(|_| file::ended())?
     }
 
+    async fn adopt(&self, expected: &Descriptor, extent: &Extent, meter: &Meter) -> Result<bool> {
+        self.prepare()?;
+        let partial = self.partial(expected)?;
+        let path = blob_path(&self.directory, &expected.digest);
+        let (expected, extent, meter) = (expected.clone(), extent.clone(), meter.clone());
+        let taken = tokio::task::spawn_blocking(move || adopt(partial, &path, &expected, &extent, &meter));
+        taken.await.map_err(|_| file::ended())?
+    }
+
     async fn push(&self, expected: &Descriptor, mut content: Reader) -> Result<()> {
         self.prepare()?;
         let path = blob_path(&self.directory, &expected.digest);
-        let mut partial =
-            Partial::create(self.directory.join(format!(".{}.partial", expected.digest.hex())))?;
+        let mut partial = self.partial(expected)?;
         while let Some(piece) = content.chunk().await? {
             tokio::task::block_in_place(|| partial.write(&piece))?;
         }
@@ -370,16 +383,24 @@ fn holds(path: &Path, digest: Digest, size: u64) -> Result<bool> {
     if blob.metadata().map_err(|e| failed(&e))?.len() != size {
         return Ok(false);
     }
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; file::PIECE];
-    let mut offset = 0;
-    loop {
-        let count = file::read_at_most(&blob, &mut buffer, offset).map_err(|e| failed(&e))?;
-        if count == 0 {
-            return Ok(hasher.finish() == digest);
-        }
-        hasher.update(buffer.get(..count).unwrap_or_default());
-        offset += count as u64;
+    Ok(file::digest_of(&blob).map_err(|e| failed(&e))?.0 == digest)
+}
+
+/// Takes a blob over from another file, to its name only after it was verified; `false` where the file
+/// systems do not do that.
+fn adopt(
+    partial: Partial,
+    path: &Path,
+    expected: &Descriptor,
+    extent: &Extent,
+    meter: &Meter,
+) -> Result<bool> {
+    let Some(from) = &extent.file else { return Ok(false) };
+    let taken = file::take_over(from, extent.offset, expected.size, &partial.file, |done| meter.at(done));
+    match taken.map_err(|e| partial.failed(&e))? {
+        None => Ok(false),
+        Some(digest) if digest == expected.digest => partial.finish(path).map(|()| true),
+        Some(digest) => Err(file::not_what_lay_there(path.display(), digest, expected.digest)),
     }
 }
 
@@ -393,7 +414,7 @@ struct Partial {
 impl Partial {
     fn create(path: PathBuf) -> Result<Self> {
         use rustix::fs::{Mode, OFlags};
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644))
             .map_err(|e| Error::io("cannot write", path.display(), &e.into()))?;
         Ok(Partial { path, file: File::from(file), finished: false })

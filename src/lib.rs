@@ -5,7 +5,7 @@
 //!
 //! - **export** = registry or layout (source) → [`plan`] → [`policy`] → bundle writer (sink), signed
 //!   with keys of [`trust`]
-//! - **import** = bundle reader, opened by [`trust`] (source) → [`plan`] → registry or layout (sink)
+//! - **import** = bundle reader, opened by [`trust`] (source) → [`plan`] → registry, layout or [`store`] (sink)
 //! - **verify** = import without a sink; **inspect** = what the head of a bundle says
 //!
 //! A pipe takes the place of the bundle file on either side: what passes by in it is
@@ -50,6 +50,7 @@ pub mod manifest;
 pub mod policy;
 pub mod registry;
 pub mod server;
+pub mod store;
 
 // Floor 3 · one verb, one file.
 pub mod verbs;

@@ -136,3 +136,15 @@ pub const REDIRECTS: usize = 5;
 
 /// Documents kept in memory between planning and writing; the rest is fetched again.
 pub const REMEMBERED: usize = 8 << 20;
+
+/// A link of a store: a digest. Garbage of any length must not be read whole.
+pub const LINK: u64 = 128;
+
+/// Uploads that a store keeps open at once: each takes a file, and whatever was sent.
+pub const UPLOADS: usize = 1_000;
+
+/// The age from which on nobody will finish an upload.
+pub const UPLOAD_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Documents of a store of which it is remembered what they refer to: a hundred bytes for each.
+pub const SUBJECTS: usize = 200_000;

@@ -104,7 +104,7 @@ fn lib_lists_every_room_on_its_floor() {
         vec!["text"],
         vec!["error", "limits", "oci", "release"],
         vec!["content", "plan", "trust"],
-        vec!["bundle", "history", "layout", "manifest", "policy", "registry", "server"],
+        vec!["bundle", "history", "layout", "manifest", "policy", "registry", "server", "store"],
         vec!["verbs"],
         vec!["cli"],
     ];
@@ -253,7 +253,7 @@ fn flags_in_the_readme_exist() {
         commands.filter_map(|line| line.strip_prefix("ssh edge ").unwrap_or(line).strip_prefix("sealift "))
     {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let verb = if words[0] == "key" { &words[..2] } else { &words[..1] };
+        let verb = if ["key", "store"].contains(&words[0]) { &words[..2] } else { &words[..1] };
         let help = help(verb);
         for flag in words.iter().filter(|word| word.starts_with("--")) {
             assert!(help.contains(flag), "{line}");

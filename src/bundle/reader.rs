@@ -22,7 +22,7 @@ use super::packed;
 use super::statement::Statement;
 use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, sums, tar};
 use crate::content::file::ReadAt;
-use crate::content::{Meter, Source, Stage, Unverified, Watch, file};
+use crate::content::{Extent, Meter, Source, Stage, Unverified, Watch, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Descriptor, Digest, Hasher, MediaType, Name};
@@ -42,14 +42,14 @@ pub struct Bundle<S> {
 pub struct Medium {
     /// The bundle's bytes.
     pub bytes: Arc<dyn ReadAt>,
+    /// The file that they lie in as they are; `None` for a compressed bundle and for a pipe.
+    pub file: Option<Arc<File>>,
     /// How many there are; `None` for a pipe, which tells at its end.
     pub length: Option<u64>,
     /// How many may read at once.
     pub readers: usize,
     /// Bytes of the first frame of a compressed bundle.
     pub frame: Option<u64>,
-    /// The file, where the bundle's bytes lie in it as they are.
-    pub file: Option<Arc<File>>,
 }
 
 impl Medium {
@@ -61,10 +61,10 @@ impl Medium {
             let file = Arc::new(file);
             return Ok(Medium {
                 bytes: file.clone(),
+                file: Some(file),
                 length: Some(length),
                 readers: usize::MAX,
                 frame: None,
-                file: Some(file),
             });
         }
         let readers = packed::readers();
@@ -525,8 +525,11 @@ impl Bundle<Trusted> {
     }
 
     fn blobs(&self) -> Blobs {
-        let contents = self.state.contents.clone();
-        Blobs { bytes: self.medium.bytes.clone(), place: self.place.clone(), contents }
+        Blobs {
+            medium: self.medium.clone(),
+            place: self.place.clone(),
+            contents: self.state.contents.clone(),
+        }
     }
 }
 
@@ -558,15 +561,26 @@ impl Bundle<Verified> {
     /// The content.
     pub fn source(&self) -> Arc<dyn Source> {
         let contents = self.state.0.contents.clone();
-        Arc::new(Blobs { bytes: self.medium.bytes.clone(), place: self.place.clone(), contents })
+        Arc::new(Blobs { medium: self.medium.clone(), place: self.place.clone(), contents })
     }
 }
 
 /// The blobs of a bundle, read by offset.
 struct Blobs {
-    bytes: Arc<dyn ReadAt>,
+    medium: Medium,
     place: String,
     contents: Arc<Contents>,
+}
+
+impl Blobs {
+    fn entry(&self, expected: &Descriptor) -> Result<&Entry> {
+        let entry = self.contents.blob(&expected.digest).map(|(_, entry)| entry);
+        entry.filter(|entry| entry.size == expected.size).ok_or_else(|| {
+            Error::new(Kind::BlobMissing, "the bundle does not hold a blob of this digest and size")
+                .at(&self.place)
+                .got(format_args!("{} of {} bytes", expected.digest, expected.size))
+        })
+    }
 }
 
 #[async_trait]
@@ -577,14 +591,16 @@ impl Source for Blobs {
     }
 
     async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
-        let entry = self.contents.blob(&expected.digest).map(|(_, entry)| entry);
-        let entry = entry.filter(|entry| entry.size == expected.size).ok_or_else(|| {
-            Error::new(Kind::BlobMissing, "the bundle does not hold a blob of this digest and size")
-                .at(&self.place)
-                .got(format_args!("{} of {} bytes", expected.digest, expected.size))
-        })?;
+        let entry = self.entry(expected)?;
         let (offset, left) = (entry.offset.saturating_add(from), entry.size.saturating_sub(from));
-        let pieces = file::stream(self.bytes.clone(), self.place.clone(), offset, left);
+        let pieces = file::stream(self.medium.bytes.clone(), self.place.clone(), offset, left);
         Ok(Unverified::new(format_args!("{}: {}", self.place, entry.path()), pieces))
+    }
+
+    async fn extent(&self, expected: &Descriptor) -> Result<Option<Extent>> {
+        let Some(file) = &self.medium.file else { return Ok(None) };
+        let entry = self.entry(expected)?;
+        let medium = self.medium.bytes.clone();
+        Ok(Some(Extent { medium, file: Some(file.clone()), offset: entry.offset, size: entry.size }))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
@@ -70,7 +71,7 @@ pub enum Verb {
     /// Show what a bundle holds (after checking its signature)
     #[command(after_help = "Example:\n  sealift inspect nexus-engine-2.1.0.tar --trust /etc/sealift/trust")]
     Inspect(InspectArgs),
-    /// Be a registry: give out the images of bundles, straight from the files
+    /// Be a registry: give out the images of bundles, straight from the files, or of a store
     #[command(
         after_help = "Example:\n  sealift serve nexus-engine-2.1.0.tar --trust /etc/sealift/trust\n  skopeo inspect --tls-verify=false docker://127.0.0.1:5000/nexus/engine:2.1.0"
     )]
@@ -85,6 +86,12 @@ pub enum Verb {
         /// What to do with the trust store.
         #[command(subcommand)]
         verb: TrustVerb,
+    },
+    /// Keep the store of a registry in order (docker-registry's too)
+    Store {
+        /// What to do with the store.
+        #[command(subcommand)]
+        verb: StoreVerb,
     },
     /// Make and look at signing keys
     Key {
@@ -163,7 +170,8 @@ pub struct ExportArgs {
     /// Write no signature; only tiers that allow it. Such a bundle must be signed before it can be imported.
     #[arg(long, conflicts_with = "key")]
     pub unsigned: bool,
-    /// Pull the images named FROM at TO (a registry, a path in one, or oci:DIR); may be given several times.
+    /// Pull the images named FROM at TO (a registry, a path in one, oci:DIR or store:DIR); may be given
+    /// several times.
     #[arg(long, value_name = "FROM=TO")]
     pub mirror: Vec<String>,
     /// Only read the documents and print what would be done.
@@ -242,7 +250,8 @@ pub struct ImportArgs {
     /// The bundle, plain or .zst; - is standard input.
     #[arg(value_hint = ValueHint::FilePath)]
     pub bundle: PathBuf,
-    /// Where to: docker://host[:port][/prefix] (docker:// may be left out) or oci:DIR.
+    /// Where to: docker://host[:port][/prefix] (docker:// may be left out), oci:DIR, or store:DIR, the
+    /// storage directory of a registry.
     #[arg(long, value_name = "DEST")]
     pub to: String,
     /// Put repositories that begin with FROM at TO; may be given several times. A FROM with the
@@ -281,9 +290,15 @@ pub struct ImportArgs {
 /// Arguments of `serve`.
 #[derive(Args)]
 pub struct ServeArgs {
-    /// The bundles, plain or .zst.
-    #[arg(required = true, value_name = "BUNDLE", value_hint = ValueHint::FilePath)]
-    pub bundles: Vec<PathBuf>,
+    /// Bundles, plain or .zst, which are only read; or one store:DIR.
+    #[arg(required = true, value_name = "BUNDLE|store:DIR", value_hint = ValueHint::FilePath)]
+    pub what: Vec<String>,
+    /// Take pushes and deletions, too: into a store.
+    #[arg(long)]
+    pub writable: bool,
+    /// Take indexes of which parts are missing.
+    #[arg(long, requires = "writable")]
+    pub allow_sparse: bool,
     /// Where to listen. Beyond this machine TLS is needed.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
     pub listen: SocketAddr,
@@ -389,6 +404,56 @@ pub enum TrustVerb {
     },
 }
 
+/// Verbs about the store of a registry.
+#[derive(Subcommand)]
+pub enum StoreVerb {
+    /// Delete blobs that no document names; a running sealift may go on reading and writing
+    #[command(
+        after_help = "Beside a docker-registry, which knows no locks, only the grace protects what is being pushed: stop it, or make it read-only."
+    )]
+    Gc {
+        /// The store: a directory that holds docker/registry/v2.
+        #[arg(value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
+        /// Delete documents, too, that no tag leads to and that no kept one names or is referred to by.
+        #[arg(long)]
+        untagged: bool,
+        /// Spare what is younger than this (0, 90s, 30m, 1h, 2d).
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+        grace: Duration,
+        /// Only say what would be deleted.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hash every blob again and follow every link; exit code 3 if something is damaged
+    Check {
+        /// The store: a directory that holds docker/registry/v2.
+        #[arg(value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a tag, a document with all its tags, or a repository out; the next gc deletes what they held
+    Remove {
+        /// The store: a directory that holds docker/registry/v2.
+        #[arg(value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
+        /// What: NAME, NAME:TAG or NAME@DIGEST.
+        #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+        name: String,
+        /// Only say what would be removed.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// Verbs about keys.
 #[derive(Subcommand)]
 pub enum KeyVerb {
@@ -429,4 +494,20 @@ pub enum KeyVerb {
 fn rate(text: &str) -> Result<u64, String> {
     let bytes = byte_count(text).filter(|bytes| *bytes > 0);
     bytes.ok_or_else(|| "a whole number of bytes per second with a unit, such as 500kB or 2MB".to_owned())
+}
+
+/// A number of seconds, or of another unit.
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || "a whole number of seconds, minutes, hours or days, such as 90s, 30m, 1h or 2d".to_owned();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end).ok_or_else(wrong)?;
+    let unit = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
 }

@@ -30,17 +30,18 @@ use crate::policy;
 use crate::registry;
 use crate::release::Moment;
 use crate::server::{Certificate, Limits, Listener, Log, Server};
+use crate::store::Sweep;
 use crate::trust::{Keyring, Passphrase, SigningKey, minisign_key};
 use crate::verbs::export::{Export, Target};
 use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
 use crate::verbs::serve::{self, Front};
 use crate::verbs::site::{Site, sighting};
-use crate::verbs::{key, sign, trust, verify};
+use crate::verbs::{key, sign, store, trust, verify};
 
 use args::{
     Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode, RegistryArgs, ServeArgs,
-    SignArgs, TrustArgs, TrustVerb, Verb, VerifyArgs,
+    SignArgs, StoreVerb, TrustArgs, TrustVerb, Verb, VerifyArgs,
 };
 
 /// Runs one command line, `arguments` including the program's name.
@@ -71,6 +72,7 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Serve(args) => serve_verb(args, progress),
         Verb::Sign(args) => sign_verb(args, progress),
         Verb::Trust { verb } => trust_verb(verb, progress),
+        Verb::Store { verb } => store_verb(verb, progress),
         Verb::Key { verb } => key_verb(verb),
         Verb::Demo => demo::trip(run_printed),
         Verb::Completions { shell } => completions(shell),
@@ -316,24 +318,24 @@ fn serve_verb(args: ServeArgs, progress: ProgressMode) -> Result<()> {
         let ready = async {
             // What is wrong with the address is said before gigabytes are read.
             let opened = front.open().await?;
-            let served = serve::open(&args.bundles, &site, args.head_first, &watch).await?;
-            Ok::<_, Error>((opened, served))
+            let offer = serve::open(&args.what, &site, args.head_first, args.writable, &watch).await?;
+            Ok::<_, Error>((opened, offer))
         };
-        let ((socket, certificate, gate), served) = tokio::select! {
+        let ((socket, certificate, gate), offer) = tokio::select! {
             ready = ready => ready?,
             () = &mut end => return Err(crate::content::file::ended()),
         };
         drop(watch);
         let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
+        report::serving(&socket, certificate.as_ref(), &offer.parts)?;
         let server = Server {
-            holdings: serve::together(&served),
-            stock: None,
+            holdings: offer.holdings,
+            stock: offer.stock,
             gate,
-            sparse: false,
+            sparse: args.allow_sparse,
             page: None,
-            trouble: Arc::new(|error| report::failure(error)),
+            trouble: Arc::new(report::failure),
         };
-        report::serving(&socket, certificate.as_ref(), &served)?;
         let listener = Listener { socket, tls, limits: Limits::default(), log };
         listener.run(Arc::new(server), end).await
     });
@@ -403,6 +405,29 @@ fn trust_verb(verb: TrustVerb, progress: ProgressMode) -> Result<()> {
             let update = trust::update(&bundle, &site, dry_run, &*watch)?;
             drop(watch);
             report::updated(&update, &site.trust, dry_run, json)
+        }
+    }
+}
+
+fn store_verb(verb: StoreVerb, progress: ProgressMode) -> Result<()> {
+    match verb {
+        StoreVerb::Gc { directory, untagged, grace, dry_run, json } => on_runtime(async move {
+            let swept = store::gc(&directory, Sweep { grace, untagged, dry_run }).await?;
+            report::swept(&swept, &directory, json)
+        }),
+        StoreVerb::Check { directory, json } => on_runtime(async move {
+            let watch = progress::watcher(progress);
+            let checked = store::check(directory.clone(), watch.clone()).await?;
+            drop(watch);
+            report::checked(&checked, &directory, json)?;
+            checked.verdict().map_err(|e| e.at(directory.display()))
+        }),
+        StoreVerb::Remove { directory, name, dry_run, json } => {
+            let target = name.parse()?;
+            on_runtime(async move {
+                let removed = store::remove(&directory, &target, dry_run).await?;
+                report::removed(&removed, json)
+            })
         }
     }
 }

@@ -15,12 +15,12 @@ use crate::plan::{Image, Omitted, Plan, Share};
 use crate::policy::Verdict;
 use crate::release::Moment;
 use crate::server::{Certificate, Line};
+use crate::store::{Checked, Finding, Removed, Swept};
 use crate::trust::{Keyring, Listed, Quorum};
 use crate::verbs::export::{Exported, Prepared};
 use crate::verbs::import::Receipt;
 use crate::verbs::inspect::{Inspection, SignerRecord};
 use crate::verbs::key::NewKey;
-use crate::verbs::serve::Served;
 use crate::verbs::sign::Signed;
 use crate::verbs::trust::Update;
 
@@ -475,13 +475,10 @@ pub fn updated(update: &Update, path: &Path, dry_run: bool, as_json: bool) -> Re
 pub fn serving(
     socket: &tokio::net::TcpListener,
     certificate: Option<&Certificate>,
-    served: &[Served],
+    parts: &[String],
 ) -> Result<()> {
     let address = socket.local_addr().map_err(|e| Error::io("cannot listen", "the socket", &e))?;
-    let mut text = String::new();
-    for served in served {
-        text += &format!("{}: {}\n", shown(&served.bundle), served.release);
-    }
+    let mut text: String = parts.iter().map(|part| format!("{}\n", printable(part))).collect();
     if let Some(certificate) = certificate {
         text += &format!("certificate SHA-256 {}\n", certificate.fingerprint()?);
         if let Some(authority) = &certificate.authority {
@@ -500,4 +497,82 @@ pub fn access(line: &Line) -> String {
         "status": line.status, "bytes": line.bytes, "seconds": line.took.as_secs_f64(), "agent": line.agent,
     });
     format!("{text}\n")
+}
+
+/// What `store gc` prints.
+pub fn swept(swept: &Swept, path: &Path, as_json: bool) -> Result<()> {
+    if as_json {
+        return json_out(swept);
+    }
+    let done = if swept.dry_run { "dry run: would delete" } else { "deleted" };
+    let mut text = format!(
+        "{}: {done} {} ({} bytes) in {}; kept {} in {}\n",
+        shown(path),
+        bytes(swept.bytes),
+        swept.bytes,
+        count(swept.blobs, "blob"),
+        bytes(swept.bytes_kept),
+        count(swept.kept, "blob"),
+    );
+    if swept.documents > 0 {
+        let done = if swept.dry_run { "would be forgotten" } else { "were forgotten" };
+        text += &format!("{} without a tag {done}\n", count(swept.documents, "document"));
+    }
+    if swept.spared > 0 {
+        text += &format!(
+            "spared {} that nothing names: young, or needed just now (--grace)\n",
+            count(swept.spared, "blob")
+        );
+    }
+    out(&text)
+}
+
+/// What `store check` prints.
+pub fn checked(checked: &Checked, path: &Path, as_json: bool) -> Result<()> {
+    if as_json {
+        return json_out(checked);
+    }
+    let line = |finding: &Finding| format!("{}: {}\n", printable(&finding.place), printable(&finding.what));
+    let mut text: String = checked.findings.iter().map(line).collect();
+    text += &format!(
+        "{}: {} in {}, {}, {}, {}\n",
+        shown(path),
+        bytes(checked.bytes),
+        count(checked.blobs, "blob"),
+        count(checked.documents, "document"),
+        count(checked.tags, "tag"),
+        count(checked.repositories, "repository").replace("repositorys", "repositories"),
+    );
+    if checked.absent > 0 {
+        let entries = if checked.absent == 1 { "entry of an index leads" } else { "entries of indexes lead" };
+        text += &format!(
+            "{} {entries} to nothing, which may be meant: platforms that were left out, or removed\n",
+            checked.absent
+        );
+    }
+    if checked.findings.is_empty() {
+        text += "every blob is what its name says, and every link leads somewhere\n";
+    }
+    out(&text)
+}
+
+/// What `store remove` prints.
+pub fn removed(removed: &Removed, as_json: bool) -> Result<()> {
+    if as_json {
+        return json_out(removed);
+    }
+    let done = if removed.dry_run { "would remove" } else { "removed" };
+    let mut text = String::new();
+    for (tag, digest) in &removed.tags {
+        let leads = digest.map_or_else(|| "which leads nowhere".to_owned(), |digest| digest.to_string());
+        text += &format!("{done} {}:{tag} ({leads})\n", removed.repository);
+    }
+    for digest in &removed.documents {
+        text += &format!("{done} {}@{digest}\n", removed.repository);
+    }
+    if text.is_empty() {
+        text = format!("{done} {}\n", removed.repository);
+    }
+    text += "what they consist of is deleted by sealift store gc, unless something else needs it\n";
+    out(&text)
 }

@@ -9,6 +9,7 @@ use futures_util::stream::{self, Stream};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
+use crate::oci::{Digest, Hasher};
 
 /// Bytes read at once: large enough to amortise a system call, small enough to be hashed while
 /// still in the CPU's second-level cache.
@@ -124,6 +125,123 @@ pub fn read_at_most(file: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> std::i
     Ok(filled)
 }
 
+/// Bytes that are copied, then hashed, in one go: what was just copied is still in the processor's cache.
+const STRETCH: u64 = 1 << 20;
+
+/// File systems on which files can have blocks in common, by their numbers (statfs(2)): btrfs, XFS,
+/// bcachefs, ZFS.
+const SHARING: [u32; 4] = [0x9123_683e, 0x5846_5342, 0xca45_1a4e, 0x2fc1_2fc1];
+
+/// Brings `size` bytes of `from`, beginning at `offset`, to the beginning of `to` without reading them
+/// here: the file system shares what lies on its blocks' borders, and the kernel copies the rest
+/// (`copy_file_range(2)`). Then says what arrived, by hashing `to`; `at` is told how far it has come.
+///
+/// `None` where it would not pay, or cannot be done: copy them then. A file system that shares nothing
+/// makes two trips of it, to copy and to hash, and reading, hashing and writing piece by piece is faster.
+///
+/// # Errors
+/// `UnexpectedEof` where `from` is shorter, and what the file systems say.
+pub fn take_over(
+    from: &File,
+    offset: u64,
+    size: u64,
+    to: &File,
+    at: impl FnMut(u64),
+) -> std::io::Result<Option<Digest>> {
+    let shares = |facts: rustix::fs::StatFs| SHARING.contains(&(facts.f_type as u32));
+    match rustix::fs::fstatfs(to).is_ok_and(shares) {
+        true => bring_over(from, offset, size, to, at),
+        false => Ok(None),
+    }
+}
+
+fn bring_over(
+    from: &File,
+    offset: u64,
+    size: u64,
+    to: &File,
+    mut at: impl FnMut(u64),
+) -> std::io::Result<Option<Digest>> {
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; PIECE];
+    let mut done = 0;
+    while done < size {
+        let stretch = STRETCH.min(size.saturating_sub(done));
+        if !copy_stretch(from, offset.saturating_add(done), stretch, to, done)? {
+            return Ok(None);
+        }
+        hash_stretch(to, done, stretch, &mut buffer, &mut hasher)?;
+        done = done.saturating_add(stretch);
+        at(done);
+    }
+    Ok(Some(hasher.finish()))
+}
+
+/// Whether all of it was copied; `false` where that is not to be had between these two files.
+fn copy_stretch(from: &File, offset: u64, length: u64, to: &File, target: u64) -> std::io::Result<bool> {
+    use rustix::io::Errno;
+    let mut done = 0u64;
+    while done < length {
+        let (mut source, mut target) = (offset.saturating_add(done), target.saturating_add(done));
+        let left = usize::try_from(length.saturating_sub(done)).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), left) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => done = done.saturating_add(count as u64),
+            Err(Errno::INTR) => {}
+            // Another file system, an odd one, an old kernel, a sandbox that forbids the call.
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                return Ok(false);
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(true)
+}
+
+fn hash_stretch(
+    file: &File,
+    offset: u64,
+    length: u64,
+    buffer: &mut [u8],
+    hasher: &mut Hasher,
+) -> std::io::Result<()> {
+    let mut done = 0u64;
+    while done < length {
+        let want = usize::try_from(length.saturating_sub(done)).unwrap_or(usize::MAX).min(buffer.len());
+        let piece = buffer.get_mut(..want).unwrap_or_default();
+        if read_at_most(file, piece, offset.saturating_add(done))? != want {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        hasher.update(piece);
+        done = done.saturating_add(want as u64);
+    }
+    Ok(())
+}
+
+/// The digest of a whole file, and its bytes.
+pub fn digest_of(file: &dyn ReadAt) -> std::io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; PIECE];
+    let mut offset = 0u64;
+    loop {
+        let count = read_at_most(file, &mut buffer, offset)?;
+        if count == 0 {
+            return Ok((hasher.finish(), offset));
+        }
+        hasher.update(buffer.get(..count).unwrap_or_default());
+        offset = offset.saturating_add(count as u64);
+    }
+}
+
+/// What was taken over is not what was to be there.
+pub fn not_what_lay_there(place: impl std::fmt::Display, got: Digest, expected: Digest) -> Error {
+    Error::new(Kind::DigestMismatch, "the content is not what its digest says")
+        .at(place)
+        .got(got)
+        .expected(expected)
+        .hint("damaged at its origin, or by this machine; nothing of it was used")
+}
+
 /// A background task was ended because the program is ending.
 pub fn ended() -> Error {
     Error::new(Kind::Interrupted, "ended before the work was done")
@@ -211,4 +329,32 @@ pub fn sync_directory(directory: &std::path::Path) -> Result<()> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(|e| Error::io("cannot write", directory.display(), &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// Three stretches and a bit, from the middle of a file.
+    #[test]
+    fn what_the_kernel_brings_over_is_hashed_where_it_arrived() {
+        let content: Vec<u8> = (0..3 * STRETCH + 4321).map(|number| (number * number / 7) as u8).collect();
+        let mut from = tempfile::tempfile().unwrap();
+        from.write_all(&content).unwrap();
+        let (offset, length) = (777u64, content.len() as u64 - 1000);
+        let expected = &content[777..777 + length as usize];
+        let to = tempfile::tempfile().unwrap();
+        let mut steps = Vec::new();
+        let got = bring_over(&from, offset, length, &to, |done| steps.push(done)).unwrap();
+        assert_eq!(got, Some(Digest::of(expected)));
+        assert_eq!(digest_of(&to).unwrap(), (Digest::of(expected), length));
+        assert_eq!(steps, [STRETCH, 2 * STRETCH, 3 * STRETCH, length]);
+        // A file that ends early, and one that nothing can be copied to.
+        let short = bring_over(&from, offset, content.len() as u64, &to, |_| {});
+        assert_eq!(short.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+        let (pipe, _writer) = std::io::pipe().unwrap();
+        let pipe = File::from(std::os::fd::OwnedFd::from(pipe));
+        assert_eq!(bring_over(&pipe, 0, 1, &to, |_| {}).unwrap(), None);
+    }
 }

@@ -44,6 +44,12 @@ pub trait Source: Send + Sync {
     async fn fetch(&self, expected: &Descriptor) -> Result<Reader> {
         Ok(Reader::new(expected, self.open(expected, 0).await?))
     }
+
+    /// Where the content lies, if it lies as it is in a file at hand: a place can then take it over
+    /// from there ([`Sink::adopt`]). Nothing of it was read for this.
+    async fn extent(&self, _expected: &Descriptor) -> Result<Option<Extent>> {
+        Ok(None)
+    }
 }
 
 /// A place that content goes to: one repository of a registry, an OCI layout, a bundle being written.
@@ -70,6 +76,15 @@ pub trait Sink: Send + Sync {
     /// Asks the place to take the content over from `repository` beside it, without sending it.
     /// `false` where it does not do that; the content is then pushed.
     async fn mount(&self, _expected: &Descriptor, _repository: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Takes the content over from the file that it lies in, and verifies what arrived; `meter` is told
+    /// how far it has come. `false` where the place does not do that; the content is then pushed.
+    ///
+    /// # Errors
+    /// `DigestMismatch` where something else lay there.
+    async fn adopt(&self, _expected: &Descriptor, _extent: &Extent, _meter: &Meter) -> Result<bool> {
         Ok(false)
     }
 

@@ -45,6 +45,15 @@ impl Unverified {
         self.through(|pieces| pieces.map(move |piece| piece.map_err(|e| e.side(side))))
     }
 
+    /// Hands every piece to somebody who puts it aside until its digest is known: an upload, which is
+    /// named at its end. Nothing that was put aside may be used before it was hashed.
+    pub async fn put_aside(mut self, mut keep: impl FnMut(Bytes) -> Result<()> + Send) -> Result<()> {
+        while let Some(piece) = self.pieces.next().await {
+            keep(piece?)?;
+        }
+        Ok(())
+    }
+
     /// Puts something between these bytes and whoever reads them; it may hold them up, not change them.
     pub(super) fn through<S>(self, pass: impl FnOnce(BoxStream<'static, Result<Bytes>>) -> S) -> Self
     where

@@ -76,6 +76,31 @@ fn children(descriptor: &Descriptor, bytes: &[u8]) -> Result<Vec<Child>> {
     }
 }
 
+/// Requires that all readers understand a document alike, and that it is what `descriptor` says. What it
+/// names is not judged: a registry keeps more kinds of images than a bundle carries.
+///
+/// # Errors
+/// `DocumentInvalid`, `DocumentAmbiguous`, `DocumentUnsupported` or `MediaTypeMismatch`.
+pub fn check_document(descriptor: &Descriptor, bytes: &[u8]) -> Result<()> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Header {
+        schema_version: u32,
+        media_type: Option<spec::MediaType>,
+    }
+    let shape = match descriptor.role {
+        Role::Index => &strict::INDEX,
+        Role::Manifest => &strict::MANIFEST,
+        Role::Config | Role::Layer => {
+            return Err(Error::new(Kind::DocumentUnsupported, "neither an index nor a manifest")
+                .got(&descriptor.media_type));
+        }
+    };
+    strict::check(bytes, shape)?;
+    let header: Header = serde_json::from_slice(bytes).map_err(invalid)?;
+    check_header(header.schema_version, header.media_type.as_ref(), descriptor)
+}
+
 /// The media type a document gives itself, for bytes whose descriptor is not known yet (a tag).
 /// image-spec: `mediaType` SHOULD be used; without it the registry's `Content-Type` decides.
 pub fn own_media_type(bytes: &[u8]) -> Option<String> {

@@ -82,6 +82,8 @@ pub struct Done {
     pub sent: usize,
     /// Their bytes.
     pub sent_bytes: u64,
+    /// Those of them that the kernel brought from file to file.
+    pub adopted: usize,
     /// Blobs taken over within the destination.
     pub mounted: usize,
     /// Names set or confirmed, all read back.
@@ -236,6 +238,7 @@ impl Done {
     pub fn add(&mut self, other: Done) {
         self.sent += other.sent;
         self.sent_bytes += other.sent_bytes;
+        self.adopted += other.adopted;
         self.mounted += other.mounted;
         self.tags += other.tags;
     }
@@ -309,15 +312,16 @@ impl Transfer {
         let note = |text: &str| self.watch.note(text);
         let once = || send(&node.descriptor, source, place.sink.as_ref(), meter.clone(), self.rate.as_ref());
         let sent = retrying(Patience::default(), &note, once).await;
-        match sent {
+        let adopted = match sent {
             // A bit that flipped on the way is worth one more try; a place that lies lies again.
             Err(error) if error.kind() == Kind::DigestMismatch => {
                 note(&format!("{error}; once more"));
-                once().await?;
+                once().await?
             }
             sent => sent?,
-        }
-        Ok(Done { sent: 1, sent_bytes: node.descriptor.size, ..Done::default() })
+        };
+        let adopted = usize::from(adopted);
+        Ok(Done { sent: 1, sent_bytes: node.descriptor.size, adopted, ..Done::default() })
     }
 
     /// Sets all names, then asks for each what it leads to.
@@ -374,20 +378,36 @@ fn at_tag(error: Error, tag: &TagMove) -> Error {
     error.at(&tag.name).side(Side::Destination)
 }
 
+/// Brings content from one place to another; whether it was taken over from a file.
 async fn send(
     descriptor: &Descriptor,
     source: &dyn Source,
     sink: &dyn Sink,
     meter: Meter,
     rate: Option<&Rate>,
-) -> Result<()> {
+) -> Result<bool> {
+    // What goes at a rate goes by piece.
+    if rate.is_none() && adopt(descriptor, source, sink, &meter).await? {
+        return Ok(true);
+    }
     let begun = sink.begun(descriptor).await.map_err(|e| e.side(Side::Destination))?;
     let whole = begun.is_none();
     let content = open(descriptor, source, begun, rate).await?;
     let reader = Reader::new(descriptor, content).metered(meter);
     // What was begun here may be what is wrong with it.
     let reader = if whole { reader.from(Side::Source) } else { reader };
-    sink.push(descriptor, reader).await.map_err(|e| e.side(Side::Destination))
+    sink.push(descriptor, reader).await.map_err(|e| e.side(Side::Destination))?;
+    Ok(false)
+}
+
+async fn adopt(descriptor: &Descriptor, source: &dyn Source, sink: &dyn Sink, meter: &Meter) -> Result<bool> {
+    let extent = source.extent(descriptor).await.map_err(|e| e.side(Side::Source))?;
+    let Some(extent) = extent.filter(|extent| extent.file.is_some()) else { return Ok(false) };
+    let taken = sink.adopt(descriptor, &extent, meter).await;
+    taken.map_err(|e| match e.kind() {
+        Kind::DigestMismatch => e.side(Side::Source),
+        _ => e.side(Side::Destination),
+    })
 }
 
 /// Content from its beginning on: what there is of it, then the rest from the source.

@@ -32,7 +32,7 @@ const HEADERS: usize = 64;
 /// What the beginning of a connection turned out to be.
 enum Head {
     /// A request that is answered here, and how many bytes its head has.
-    Short(Request, usize, bool),
+    Short(Box<Request>, usize, bool),
     /// More has to be read first.
     Partial,
     /// Something for hyper.
@@ -58,7 +58,7 @@ pub async fn converse(mut stream: TcpStream, peer: SocketAddr, way: Way) {
             None => return,
         };
         let last = last || *closing.borrow();
-        if answer(&mut stream, request, peer, &way, last).await.is_err() || last {
+        if answer(&mut stream, *request, peer, &way, last).await.is_err() || last {
             let _ = stream.shutdown().await;
             return;
         }
@@ -95,7 +95,7 @@ fn understand(buffer: &[u8]) -> Head {
         Ok(httparse::Status::Partial) => return Head::Partial,
         Err(_) => return Head::Other,
     };
-    short(&request).map_or(Head::Other, |(request, last)| Head::Short(request, length, last))
+    short(&request).map_or(Head::Other, |(request, last)| Head::Short(Box::new(request), length, last))
 }
 
 /// A request that has no body and wants nothing special.

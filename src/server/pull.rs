@@ -83,7 +83,10 @@ impl Server {
         }
         let wanted: Vec<_> = query.all("artifactType").collect();
         if !wanted.is_empty() {
-            found.retain(|entry| entry["artifactType"].as_str().is_some_and(|kind| wanted.contains(&kind)));
+            found.retain(|entry| {
+                let kind = entry.get("artifactType").and_then(Value::as_str);
+                kind.is_some_and(|kind| wanted.contains(&kind))
+            });
         }
         let index = json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": found });
         let body = Body::Bytes(Bytes::from(index.to_string()));
@@ -104,7 +107,7 @@ fn document(kept: Kept) -> Answer {
 pub fn referrer(kept: &Kept) -> Value {
     let content: Value = serde_json::from_slice(&kept.bytes).unwrap_or_default();
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let kind = text(&content["artifactType"]).or_else(|| text(&content["config"]["mediaType"]));
+    let kind = ["/artifactType", "/config/mediaType"].iter().find_map(|path| text(content.pointer(path)?));
     let mut entry =
         json!({ "mediaType": kept.media_type.as_str(), "digest": kept.digest, "size": kept.bytes.len() });
     if let Some(object) = entry.as_object_mut() {

@@ -318,7 +318,7 @@ fn media_type(bytes: &[u8], stated: Option<&str>) -> Option<MediaType> {
 /// The document that another one is about.
 pub fn subject(bytes: &[u8]) -> Option<Digest> {
     let content: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    content["subject"]["digest"].as_str()?.parse().ok()
+    content.pointer("/subject/digest")?.as_str()?.parse().ok()
 }
 
 fn created(name: &Repository, digest: &Digest) -> Answer {

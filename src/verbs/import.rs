@@ -20,6 +20,7 @@ use crate::plan::{
     Done, How, Place, Plan, Sources, Survey, Transfer, Want, ready, relay, resolve, survey, transfer,
 };
 use crate::registry;
+use crate::store::Store;
 use crate::trust::Signers;
 
 /// What is to be imported.
@@ -72,6 +73,8 @@ pub struct Receipt {
     pub sent: usize,
     /// Their bytes.
     pub bytes_sent: u64,
+    /// Those of them that the kernel brought from the bundle's file to the destination's.
+    pub adopted: usize,
     /// Blobs mounted.
     pub mounted: usize,
     /// Tags set or confirmed, and read back.
@@ -226,6 +229,7 @@ impl Import {
                 client.ping(registry).await.map_err(|e| e.side(Side::Destination))
             }
             Destination::Layout(directory) => LayoutSink::new(directory).map(drop),
+            Destination::Store(directory) => Store::at(directory).map(drop),
         }
     }
 
@@ -320,6 +324,7 @@ fn receipt(
         bytes_present: todo.present_bytes,
         sent: done.sent,
         bytes_sent: done.sent_bytes,
+        adopted: done.adopted,
         mounted: done.mounted,
         tags: done.tags,
     }

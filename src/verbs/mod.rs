@@ -10,5 +10,6 @@ pub mod places;
 pub mod serve;
 pub mod sign;
 pub mod site;
+pub mod store;
 pub mod trust;
 pub mod verify;

@@ -13,6 +13,7 @@ use crate::manifest::Variant;
 use crate::oci::{Name, Registry, Repository};
 use crate::plan::{Image, Place, Plan, Sources};
 use crate::registry;
+use crate::store::Store;
 
 /// `FROM=TO`: images whose name begins with FROM are pulled at TO.
 #[derive(Clone, Debug)]
@@ -25,6 +26,7 @@ pub struct Mirror {
 enum MirrorTarget {
     Registry(String),
     Layout(PathBuf),
+    Store(PathBuf),
 }
 
 impl FromStr for Mirror {
@@ -33,16 +35,17 @@ impl FromStr for Mirror {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
             Error::new(Kind::Usage, "not a mirror").got(format_args!("{:?}", shown(text))).expected(
-                "FROM=TO, such as registry.example.com=127.0.0.1:5000 or registry.example.com=oci:DIRECTORY",
+                "FROM=TO, such as registry.example.com=127.0.0.1:5000, registry.example.com=oci:DIRECTORY or registry.example.com=store:DIRECTORY",
             )
         };
         let (from, to) = text.split_once('=').ok_or_else(wrong)?;
         let (from, to) = (from.trim_end_matches('/'), to.trim_end_matches('/'));
         split_host(from).map_err(|_| wrong())?;
-        let to = match to.strip_prefix("oci:") {
-            Some("") => return Err(wrong()),
-            Some(directory) => MirrorTarget::Layout(directory.into()),
-            None => {
+        let to = match (to.strip_prefix("oci:"), to.strip_prefix("store:")) {
+            (Some(""), _) | (_, Some("")) => return Err(wrong()),
+            (Some(directory), _) => MirrorTarget::Layout(directory.into()),
+            (_, Some(directory)) => MirrorTarget::Store(directory.into()),
+            (None, None) => {
                 let to = to.strip_prefix("docker://").unwrap_or(to);
                 split_host(to).map_err(|_| wrong())?;
                 MirrorTarget::Registry(to.to_owned())
@@ -94,6 +97,9 @@ pub fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Clie
         let source: Arc<dyn Source> = match origin {
             Origin::Layout(directory, naming) => Arc::new(LayoutSource::open(&directory, naming)?),
             Origin::Repository(registry, repository) => Arc::new(client.repository(&registry, &repository)),
+            Origin::Store(directory, repository) => {
+                Arc::new(crate::store::existing(&directory)?.shelf(&repository))
+            }
         };
         let source: Arc<dyn Source> = Arc::new(Remembered::new(source, room.clone()));
         opened.insert(key, source.clone());
@@ -106,6 +112,7 @@ pub fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Clie
 enum Origin {
     Layout(PathBuf, Naming),
     Repository(Registry, Repository),
+    Store(PathBuf, Repository),
 }
 
 impl Origin {
@@ -120,6 +127,10 @@ impl Origin {
             None => Ok(Origin::Repository(name.registry.clone(), name.repository.clone())),
             Some((Mirror { to: MirrorTarget::Layout(directory), .. }, _)) => {
                 Ok(Origin::Layout(directory.clone(), Naming::Full))
+            }
+            // The store of a registry that has these images under their own names.
+            Some((Mirror { to: MirrorTarget::Store(directory), .. }, _)) => {
+                Ok(Origin::Store(directory.clone(), name.repository.clone()))
             }
             Some((Mirror { to: MirrorTarget::Registry(to), .. }, rest)) => {
                 match split_host(&format!("{to}{rest}"))? {
@@ -140,6 +151,8 @@ pub enum Destination {
     Registry(Registry, Option<Repository>),
     /// An OCI layout.
     Layout(PathBuf),
+    /// The store of a registry.
+    Store(PathBuf),
 }
 
 impl FromStr for Destination {
@@ -149,17 +162,18 @@ impl FromStr for Destination {
         let wrong = || {
             Error::new(Kind::Usage, "not a destination")
                 .got(format_args!("{:?}", shown(text)))
-                .expected("docker://host[:port][/prefix] or oci:DIRECTORY")
+                .expected("docker://host[:port][/prefix], oci:DIRECTORY or store:DIRECTORY")
         };
-        if let Some(directory) = text.strip_prefix("oci:") {
-            return if directory.is_empty() {
-                Err(wrong())
-            } else {
-                Ok(Destination::Layout(directory.into()))
-            };
+        type Make = fn(PathBuf) -> Destination;
+        for (prefix, place) in [("oci:", Destination::Layout as Make), ("store:", Destination::Store)] {
+            match text.strip_prefix(prefix) {
+                Some("") => return Err(wrong()),
+                Some(directory) => return Ok(place(directory.into())),
+                None => {}
+            }
         }
-        if ["oci-archive:", "docker-archive:", "store:", "dir:"].iter().any(|known| text.starts_with(known)) {
-            return Err(wrong().hint("this version writes to registries and OCI layouts"));
+        if ["oci-archive:", "docker-archive:", "dir:"].iter().any(|known| text.starts_with(known)) {
+            return Err(wrong().hint("this version writes to registries, their stores, and OCI layouts"));
         }
         let address = text.strip_prefix("docker://").unwrap_or(text);
         if address.contains("://") {
@@ -183,6 +197,7 @@ impl std::fmt::Display for Destination {
             Destination::Registry(registry, None) => write!(f, "docker://{registry}"),
             Destination::Registry(registry, Some(prefix)) => write!(f, "docker://{registry}/{prefix}"),
             Destination::Layout(directory) => write!(f, "oci:{}", directory.display()),
+            Destination::Store(directory) => write!(f, "store:{}", directory.display()),
         }
     }
 }
@@ -222,6 +237,8 @@ pub fn renamed(name: &Name, destination: &Destination, renamings: &[Renaming]) -
     let (registry, path) = match destination {
         Destination::Registry(registry, Some(prefix)) => (registry.clone(), format!("{prefix}/{path}")),
         Destination::Registry(registry, None) => (registry.clone(), path),
+        // A store is one registry, whatever that will be called.
+        Destination::Store(_) => ("store".parse()?, path),
         // A layout keeps full names.
         Destination::Layout(_) => (registry, path),
     };
@@ -301,6 +318,10 @@ pub fn places(
     renamings: &[Renaming],
     client: &registry::Client,
 ) -> Result<Vec<Place>> {
+    let store = match destination {
+        Destination::Store(directory) => Some(Store::at(directory)?),
+        _ => None,
+    };
     let mut grouped: BTreeMap<String, Vec<(usize, Vec<Name>)>> = BTreeMap::new();
     let mut taken: HashMap<Name, &Image> = HashMap::new();
     for (number, image) in plan.images.iter().enumerate() {
@@ -322,7 +343,7 @@ pub fn places(
             }
         }
         let repository = match destination {
-            Destination::Registry(..) => {
+            Destination::Registry(..) | Destination::Store(_) => {
                 renamed(&image.source, destination, renamings)?.repository.to_string()
             }
             Destination::Layout(_) => String::new(),
@@ -330,12 +351,16 @@ pub fn places(
         grouped.entry(repository).or_default().push((number, names));
     }
     let place = |(repository, images): (String, Vec<(usize, Vec<Name>)>)| {
+        if let Some(store) = &store {
+            let there = Arc::new(store.shelf(&repository.parse()?));
+            return Ok(Place { sink: there.clone(), repository, images, source: Some(there) });
+        }
         Ok(match destination {
             Destination::Registry(registry, _) => {
                 let there = Arc::new(client.repository(registry, &repository.parse()?));
                 Place { sink: there.clone(), repository, images, source: Some(there) }
             }
-            Destination::Layout(directory) => {
+            Destination::Layout(directory) | Destination::Store(directory) => {
                 Place { sink: Arc::new(LayoutSink::new(directory)?), repository, images, source: None }
             }
         })

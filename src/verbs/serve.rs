@@ -1,5 +1,5 @@
-//! `serve`: a registry straight from bundles. Each is verified as for an import, or (`head_first`) its head is,
-//! and each blob when it is asked for the first time.
+//! `serve`: a registry straight from bundles, or over a store. Bundles are verified as for an import, or
+//! (`head_first`) their heads are, and each blob when it is asked for the first time.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,11 @@ use tokio::net::TcpListener;
 
 use super::site::Site;
 use super::verify;
-use crate::content::{Holdings, Together, Watch, file};
+use crate::content::{Holdings, Stock, Together, Watch, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::server::{Certificate, Gate, Users};
+use crate::store::Store;
 
 /// How a registry is reached.
 pub struct Front {
@@ -30,44 +31,57 @@ pub struct Front {
     pub anonymous_pull: bool,
 }
 
-/// A bundle that is served.
-pub struct Served {
-    /// The bundle.
-    pub bundle: PathBuf,
-    /// Its release.
-    pub release: String,
-    /// What is given out of it.
-    pub shelf: Arc<dyn Holdings>,
+/// What is served.
+pub struct Offer {
+    /// What is given out.
+    pub holdings: Arc<dyn Holdings>,
+    /// What can be written to, where that was asked for.
+    pub stock: Option<Arc<dyn Stock>>,
+    /// What it is, a line for each part.
+    pub parts: Vec<String>,
 }
 
-/// Opens bundles for serving.
+/// Opens bundles, or a store, for serving.
+///
+/// # Errors
+/// What is wrong with them; `Usage` where something is to be written that cannot be.
 pub async fn open(
-    bundles: &[PathBuf],
+    what: &[String],
     site: &Site,
     head_first: bool,
+    writable: bool,
     watch: &Arc<dyn Watch>,
-) -> Result<Vec<Served>> {
-    let mut all = Vec::new();
-    for bundle in bundles {
-        let trusted = verify::opened(bundle, site, watch).await?;
+) -> Result<Offer> {
+    let store = what.iter().find_map(|place| place.strip_prefix("store:"));
+    if let Some(directory) = store {
+        if what.len() > 1 {
+            return Err(Error::new(Kind::Usage, "a store is served alone").hint("import the bundles into it"));
+        }
+        let store = Arc::new(Store::open(Path::new(directory))?);
+        let stock = writable.then(|| store.clone() as Arc<dyn Stock>);
+        let way = if writable { "read and written" } else { "read" };
+        return Ok(Offer { holdings: store, stock, parts: vec![format!("store:{directory}: to be {way}")] });
+    }
+    if writable {
+        return Err(Error::new(Kind::Usage, "a bundle is not written to")
+            .hint("import it into a store (--to store:DIR), and serve that"));
+    }
+    let (mut parts, mut shelves) = (Vec::new(), Vec::<Arc<dyn Holdings>>::new());
+    for bundle in what {
+        let trusted = verify::opened(Path::new(bundle), site, watch).await?;
         verify::admissible(&trusted, site)?;
         let statement = trusted.statement();
-        let release = format!("{} {}", statement.name, statement.version);
-        let shelf: Arc<dyn Holdings> = match head_first {
+        parts.push(format!("{bundle}: {} {}", statement.name, statement.version));
+        shelves.push(match head_first {
             true => Arc::new(trusted.shelf()),
             false => Arc::new(verify::whole(trusted, watch.clone()).await?.shelf()),
-        };
-        all.push(Served { bundle: bundle.clone(), release, shelf });
+        });
     }
-    Ok(all)
-}
-
-/// All of them as one.
-pub fn together(served: &[Served]) -> Arc<dyn Holdings> {
-    match served {
-        [only] => only.shelf.clone(),
-        all => Arc::new(Together(all.iter().map(|served| served.shelf.clone()).collect())),
-    }
+    let holdings = match shelves.len() {
+        1 => shelves.remove(0),
+        _ => Arc::new(Together(shelves)),
+    };
+    Ok(Offer { holdings, stock: None, parts })
 }
 
 impl Front {

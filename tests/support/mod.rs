@@ -18,6 +18,7 @@ pub mod registry;
 pub mod running;
 pub mod serving;
 pub mod site;
+pub mod stick;
 pub mod verdict;
 
 use std::fs;

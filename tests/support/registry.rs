@@ -16,7 +16,8 @@ use super::sha256;
 
 /// A running registry; ended when dropped.
 pub struct Registry {
-    directory: TempDir,
+    _directory: TempDir,
+    data: PathBuf,
     process: Child,
     port: u16,
 }
@@ -33,9 +34,18 @@ impl Registry {
     /// Starts one whose configuration ends in these lines, the first of which belong to `http`.
     pub fn with(more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("config.yml");
         let data = directory.path().join("data");
         fs::create_dir(&data).unwrap();
+        Registry::serve(directory, data, more)
+    }
+
+    /// Starts one that serves what lies in a directory.
+    pub fn over(data: &Path) -> Self {
+        Registry::serve(tempfile::tempdir().unwrap(), data.to_owned(), "")
+    }
+
+    fn serve(directory: TempDir, data: PathBuf, more: &str) -> Self {
+        let config = directory.path().join("config.yml");
         let text = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
@@ -48,7 +58,7 @@ impl Registry {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let port = listening(&mut process);
-        Registry { directory, process, port }
+        Registry { _directory: directory, data, process, port }
     }
 
     /// `127.0.0.1:PORT`
@@ -120,7 +130,7 @@ impl Registry {
 
     /// Where its blobs are.
     pub fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
+        self.data.clone()
     }
 
     /// Whether nothing was ever pushed to it.
