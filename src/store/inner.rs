@@ -589,7 +589,7 @@ impl Inner {
 fn judged(document: &Kept) -> Result<Outline> {
     let got = Digest::of(&document.bytes);
     if got != document.digest {
-        return Err(damaged(&document.digest, got, document.digest));
+        return Err(damaged(document.digest, got, document.digest));
     }
     let descriptor = described(&document.media_type, document.digest, &document.bytes)?;
     if descriptor.size > limits::DOCUMENT {
