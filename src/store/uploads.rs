@@ -105,7 +105,11 @@ impl Inner {
             for id in tree.directories(&format!("{repository}/_uploads"))? {
                 let path = format!("{repository}/_uploads/{id}");
                 match is_stale(&tree, &path)? {
-                    true => _ = self.workshop()?.1.discard(&path)?,
+                    true => {
+                        self.workshop()?.1.discard(&path)?;
+                        let other = |key: &(Repository, String)| paths::upload(&key.0, &key.1) != path;
+                        lock(&self.sessions).seen.retain(|key, _| other(key));
+                    }
                     false => left = left.saturating_add(1),
                 }
             }

@@ -2,7 +2,7 @@
 //! and sinks.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::manifest::Variant;
 use crate::oci::{Name, Registry, Repository};
 use crate::plan::{Image, Place, Plan, Sources};
 use crate::registry;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// `FROM=TO`: images whose name begins with FROM are pulled at TO.
 #[derive(Clone, Debug)]
@@ -86,6 +86,7 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
 pub fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Client) -> Result<Sources> {
     let room = Remembered::room();
     let mut opened: HashMap<String, Arc<dyn Source>> = HashMap::new();
+    let mut stores = Stores::default();
     let mut sources = Vec::new();
     for variant in variants {
         let origin = Origin::of(variant, mirrors)?;
@@ -98,7 +99,7 @@ pub fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Clie
             Origin::Layout(directory, naming) => Arc::new(LayoutSource::open(&directory, naming)?),
             Origin::Repository(registry, repository) => Arc::new(client.repository(&registry, &repository)),
             Origin::Store(directory, repository) => {
-                Arc::new(crate::store::existing(&directory)?.shelf(&repository))
+                Arc::new(stores.at(&directory, store::existing)?.shelf(&repository))
             }
         };
         let source: Arc<dyn Source> = Arc::new(Remembered::new(source, room.clone()));
@@ -144,6 +145,21 @@ impl Origin {
     }
 }
 
+/// Stores, each opened once for all of its repositories.
+#[derive(Default)]
+struct Stores(HashMap<PathBuf, Store>);
+
+impl Stores {
+    fn at(&mut self, directory: &Path, open: fn(&Path) -> Result<Store>) -> Result<Store> {
+        if let Some(store) = self.0.get(directory) {
+            return Ok(store.clone());
+        }
+        let store = open(directory)?;
+        self.0.insert(directory.to_owned(), store.clone());
+        Ok(store)
+    }
+}
+
 /// Where images go.
 #[derive(Clone, Debug)]
 pub enum Destination {
@@ -164,13 +180,11 @@ impl FromStr for Destination {
                 .got(format_args!("{:?}", shown(text)))
                 .expected("docker://host[:port][/prefix], oci:DIRECTORY or store:DIRECTORY")
         };
-        type Make = fn(PathBuf) -> Destination;
-        for (prefix, place) in [("oci:", Destination::Layout as Make), ("store:", Destination::Store)] {
-            match text.strip_prefix(prefix) {
-                Some("") => return Err(wrong()),
-                Some(directory) => return Ok(place(directory.into())),
-                None => {}
-            }
+        match (text.strip_prefix("oci:"), text.strip_prefix("store:")) {
+            (Some(""), _) | (_, Some("")) => return Err(wrong()),
+            (Some(directory), _) => return Ok(Destination::Layout(directory.into())),
+            (_, Some(directory)) => return Ok(Destination::Store(directory.into())),
+            (None, None) => {}
         }
         if ["oci-archive:", "docker-archive:", "dir:"].iter().any(|known| text.starts_with(known)) {
             return Err(wrong().hint("this version writes to registries, their stores, and OCI layouts"));
@@ -318,10 +332,6 @@ pub fn places(
     renamings: &[Renaming],
     client: &registry::Client,
 ) -> Result<Vec<Place>> {
-    let store = match destination {
-        Destination::Store(directory) => Some(Store::at(directory)?),
-        _ => None,
-    };
     let mut grouped: BTreeMap<String, Vec<(usize, Vec<Name>)>> = BTreeMap::new();
     let mut taken: HashMap<Name, &Image> = HashMap::new();
     for (number, image) in plan.images.iter().enumerate() {
@@ -350,18 +360,19 @@ pub fn places(
         };
         grouped.entry(repository).or_default().push((number, names));
     }
+    let mut stores = Stores::default();
     let place = |(repository, images): (String, Vec<(usize, Vec<Name>)>)| {
-        if let Some(store) = &store {
-            let there = Arc::new(store.shelf(&repository.parse()?));
-            return Ok(Place { sink: there.clone(), repository, images, source: Some(there) });
-        }
         Ok(match destination {
             Destination::Registry(registry, _) => {
                 let there = Arc::new(client.repository(registry, &repository.parse()?));
                 Place { sink: there.clone(), repository, images, source: Some(there) }
             }
-            Destination::Layout(directory) | Destination::Store(directory) => {
+            Destination::Layout(directory) => {
                 Place { sink: Arc::new(LayoutSink::new(directory)?), repository, images, source: None }
+            }
+            Destination::Store(directory) => {
+                let there = Arc::new(stores.at(directory, Store::at)?.shelf(&repository.parse()?));
+                Place { sink: there.clone(), repository, images, source: Some(there) }
             }
         })
     };
