@@ -439,20 +439,20 @@ fn corrupt(path: &Path, what: &str) -> Error {
 /// Takes the lock together with those who hold it for the same thing; gives back what others hold it
 /// for. The name of the thing stands in the file, written only while nobody else holds the lock.
 fn share(lock: &mut File, what: &str) -> std::io::Result<Option<String>> {
-    let free = |outcome: rustix::io::Result<()>| match outcome {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-        Err(e) => Err(std::io::Error::from(e)),
-    };
-    if free(rustix::fs::flock(&*lock, FlockOperation::NonBlockingLockExclusive))? {
-        lock.set_len(0)?;
-        lock.seek(SeekFrom::Start(0))?;
-        lock.write_all(what.as_bytes())?;
+    match rustix::fs::flock(&*lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {
+            lock.set_len(0)?;
+            lock.seek(SeekFrom::Start(0))?;
+            lock.write_all(what.as_bytes())?;
+        }
+        Err(rustix::io::Errno::WOULDBLOCK) => {}
+        Err(e) => return Err(e.into()),
     }
-    // Between the two somebody else may have come: what the file says now counts.
+    // Waits for somebody who is writing, which takes no time. Between the two locks somebody else may have
+    // come: what the file says now counts.
+    rustix::fs::flock(&*lock, FlockOperation::LockShared)?;
     let mut holder = String::new();
-    let shared = free(rustix::fs::flock(&*lock, FlockOperation::NonBlockingLockShared))?;
     lock.seek(SeekFrom::Start(0))?;
     lock.take(1024).read_to_string(&mut holder)?;
-    Ok((!shared || holder != what).then_some(holder))
+    Ok((holder != what).then_some(holder))
 }
