@@ -58,15 +58,9 @@ pub struct Sighting {
     pub images: BTreeMap<String, Digest>,
 }
 
-impl Sighting {
-    /// The time that it states, as far as it can have been. Where the machine's clock may be right, one far
-    /// ahead of it is somebody's mistake, and must not make everything else expire.
-    fn past(&self) -> Moment {
-        match BEGINNING.parse::<Moment>() {
-            Ok(beginning) if self.clock >= beginning => self.created.min(self.clock.a_day_later()),
-            _ => self.created,
-        }
-    }
+/// Whether a clock can be right: batteries that are empty say 1970, or the year in which the machine was made.
+fn is_plausible(clock: Moment) -> bool {
+    BEGINNING.parse().is_ok_and(|beginning: Moment| clock >= beginning)
 }
 
 /// What is asked for although the memory speaks against it, or beyond it.
@@ -88,8 +82,10 @@ struct Record {
     name: ReleaseName,
     /// The highest epoch of a trust store by which one was accepted.
     epoch: u64,
-    /// The latest time that one stated.
+    /// The latest time that one stated and that can have been.
     time: Moment,
+    /// The latest time that one stated while this machine's clock told nothing. Believed as long as it does.
+    claimed: Moment,
     /// What was imported last.
     installed: Version,
     /// The newest that was ever accepted.
@@ -138,14 +134,26 @@ impl History {
         let mut latest: (Moment, Option<PathBuf>) = (BEGINNING.parse()?, None);
         for name in self.names()? {
             match self.read(&name) {
-                Ok(Some(record)) if record.time > latest.0 => latest = (record.time, Some(self.path(&name))),
-                Ok(_) => {}
+                Ok(Some(record)) => {
+                    let claimed = match is_plausible(own) {
+                        true => record.claimed.min(own.a_day_later()),
+                        false => record.claimed,
+                    };
+                    let time = record.time.max(claimed);
+                    if time > latest.0 {
+                        latest = (time, Some(self.path(&name)));
+                    }
+                }
+                Ok(None) => {}
                 Err(error) => note(&format!("{error:#}; that release cannot be imported")),
             }
         }
         if own < latest.0 {
             let reason = match latest.1 {
-                Some(path) => format!("a bundle that was imported here says so ({})", path.display()),
+                Some(path) => format!(
+                    "a bundle that was imported here says so ({}; if it is wrong, import that release with --reset-state)",
+                    path.display()
+                ),
                 None => "this program did not exist before".to_owned(),
             };
             note(&format!(
@@ -188,7 +196,8 @@ impl History {
         let path = self.directory.join(format!("{}.lock", sighting.name));
         let mut options = OpenOptions::new();
         let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
-        options.read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(flags);
+        // Whoever could read it could lock it, and keep everybody else from importing.
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
         let mut lock = options.open(&path).map_err(|e| failed(&e))?;
         let holder = share(&mut lock, &sighting.bundle.to_string()).map_err(|e| failed(&e))?;
         if let Some(other) = holder {
@@ -317,13 +326,15 @@ impl Record {
         }
         match &sighting.upgrades_from {
             Some(path)
-                if !older && self.installed != sighting.version && !path.begins_at(&self.installed) =>
+                if !older
+                    && self.installed.precedence(&sighting.version) != Ordering::Equal
+                    && !path.begins_at(&self.installed) =>
             {
                 Err(Error::new(Kind::UpgradePath, "another release has to be imported before this one")
                     .at(format_args!("{} {}", sighting.name, sighting.version))
                     .got(format_args!("{} is installed here", self.installed))
                     .expected(format_args!("a version {path}"))
-                    .hint(format_args!("import a bundle of {} {path} first, then this one", sighting.name)))
+                    .hint(format_args!("import a bundle of {} {path} first, then this one; if what is installed is newer than that, ask for a release that follows it", sighting.name)))
             }
             _ => Ok(()),
         }
@@ -373,6 +384,7 @@ impl Record {
             name: sighting.name.clone(),
             epoch: sighting.epoch,
             time: Moment::default(),
+            claimed: Moment::default(),
             installed: sighting.version.clone(),
             newest: release.clone(),
             accepted: Vec::new(),
@@ -381,7 +393,12 @@ impl Record {
             record.newest = release.clone();
         }
         record.epoch = record.epoch.max(sighting.epoch);
-        record.time = record.time.max(sighting.past());
+        match is_plausible(sighting.clock) {
+            // A time far ahead of a clock that may be right is somebody's mistake, and must not make everything
+            // else expire.
+            true => record.time = record.time.max(sighting.created.min(sighting.clock.a_day_later())),
+            false => record.claimed = record.claimed.max(sighting.created),
+        }
         record.installed = sighting.version;
         let same = |known: &Accepted| known.release.version.precedence(&release.version) == Ordering::Equal;
         let known = record.accepted.iter().position(same);
@@ -395,11 +412,13 @@ impl Record {
 }
 
 impl Mark {
-    /// By the sequence, where there is one: a release without a place in it is older than any that has one.
+    /// By the sequence, where both have a place in it. A release without one is older than any that has one; the
+    /// first that has one must not have an older version besides.
     fn is_newer_than(&self, sighting: &Sighting) -> bool {
         match (self.sequence, sighting.sequence) {
-            (None, None) => self.version.precedence(&sighting.version) == Ordering::Greater,
-            (known, new) => known > new,
+            (Some(known), Some(new)) => known > new,
+            (Some(_), None) => true,
+            (None, _) => self.version.precedence(&sighting.version) == Ordering::Greater,
         }
     }
 }
@@ -439,20 +458,20 @@ fn corrupt(path: &Path, what: &str) -> Error {
 /// Takes the lock together with those who hold it for the same thing; gives back what others hold it
 /// for. The name of the thing stands in the file, written only while nobody else holds the lock.
 fn share(lock: &mut File, what: &str) -> std::io::Result<Option<String>> {
-    let free = |outcome: rustix::io::Result<()>| match outcome {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-        Err(e) => Err(std::io::Error::from(e)),
-    };
-    if free(rustix::fs::flock(&*lock, FlockOperation::NonBlockingLockExclusive))? {
-        lock.set_len(0)?;
-        lock.seek(SeekFrom::Start(0))?;
-        lock.write_all(what.as_bytes())?;
+    match rustix::fs::flock(&*lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {
+            lock.set_len(0)?;
+            lock.seek(SeekFrom::Start(0))?;
+            lock.write_all(what.as_bytes())?;
+        }
+        Err(rustix::io::Errno::WOULDBLOCK) => {}
+        Err(e) => return Err(e.into()),
     }
-    // Between the two somebody else may have come: what the file says now counts.
+    // Waits for somebody who is writing, which takes no time. Between the two locks somebody else may have
+    // come: what the file says now counts.
+    rustix::fs::flock(&*lock, FlockOperation::LockShared)?;
     let mut holder = String::new();
-    let shared = free(rustix::fs::flock(&*lock, FlockOperation::NonBlockingLockShared))?;
     lock.seek(SeekFrom::Start(0))?;
     lock.take(1024).read_to_string(&mut holder)?;
-    Ok((!shared || holder != what).then_some(holder))
+    Ok((holder != what).then_some(holder))
 }

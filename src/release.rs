@@ -168,17 +168,22 @@ struct Order<'a> {
     after: Vec<Part<'a>>,
 }
 
-/// A run of digits or of other characters.
+/// A run of digits or of letters. Numbers come before words (semver.org, §11).
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Part<'a> {
-    Word(&'a str),
     /// Without leading zeros: the longer one is the larger.
     Number(usize, &'a str),
+    /// In lower case.
+    Word(String),
 }
 
 impl<'a> Order<'a> {
     fn of(version: &'a str) -> Self {
-        let version = version.strip_prefix('v').unwrap_or(version);
+        // `v2.1`, `release-2.1`: what stands before the first number is no part of it.
+        let start = version
+            .find(|c: char| c.is_ascii_digit())
+            .filter(|start| version.get(..*start).is_some_and(|word| !word.contains('+')));
+        let version = version.get(start.unwrap_or(0)..).unwrap_or(version);
         let (version, after) = version.split_once('+').unwrap_or((version, ""));
         let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
         let (numbers, before) = version.split_at_checked(end).unwrap_or((version, ""));
@@ -215,7 +220,7 @@ impl<'a> Part<'a> {
                 let digits = text.trim_start_matches('0');
                 Part::Number(digits.len(), digits)
             }
-            false => Part::Word(text),
+            false => Part::Word(text.to_ascii_lowercase()),
         }
     }
 }
@@ -415,15 +420,25 @@ mod tests {
             ["1.2.3.beta", "1.2.3.4"],
             ["20241231", "20250101"],
             ["nightly-9", "nightly-10"],
+            ["release-2.1.0-rc1", "release-2.1.0"],
+            ["2.1.0-rc1", "2.1.0-RC2"],
+            ["2.0", "V3.0"],
+            ["1.0.0-alpha.1", "1.0.0-alpha.beta"],
+            ["1.0.0-alpha", "1.0.0-alpha.1"],
+            ["1.0.0-alpha.beta", "1.0.0-beta"],
         ];
         for [older, newer] in ordered {
             let (older, newer): (Version, Version) = (older.parse().unwrap(), newer.parse().unwrap());
             assert_eq!(older.precedence(&newer), Ordering::Less, "{older} {newer}");
             assert_eq!(newer.precedence(&older), Ordering::Greater, "{newer} {older}");
         }
-        for [one, other] in
-            [["v2.1", "2.1.0"], ["2.1", "2.1.0.0"], ["2.01", "2.1"], ["2.1-rc1", "2.1.0_rc.1"]]
-        {
+        for [one, other] in [
+            ["v2.1", "2.1.0"],
+            ["2.1", "2.1.0.0"],
+            ["2.01", "2.1"],
+            ["2.1-rc1", "2.1.0_RC.1"],
+            ["release-2.1", "2.1.0"],
+        ] {
             let (one, other): (Version, Version) = (one.parse().unwrap(), other.parse().unwrap());
             assert_eq!(one.precedence(&other), Ordering::Equal, "{one} {other}");
         }

@@ -47,7 +47,7 @@ fn help_names_every_flag() {
             "--key --passphrase-file --minisig --extract --output --attach --by --trust --json".to_owned(),
         ),
         ("trust show", "--json --trust".to_owned()),
-        ("trust update", "--dry-run --json --trust --state --allow-expired".to_owned()),
+        ("trust update", "--dry-run --json --trust --state".to_owned()),
         ("key new", "--dir --no-passphrase --passphrase-file --json".to_owned()),
         ("key show", "--passphrase-file --minisign --json".to_owned()),
         ("man", "--dir".to_owned()),

@@ -176,14 +176,16 @@ fn another_spelling_is_no_other_version_and_another_label_no_other_image() {
         import(&scratch, "again.tar").fails(3, "Equivocation");
         scratch.remove("again.tar");
     }
+    // Nor does another registry's name help: it is gone when the image is imported.
     let renamed = support::SMALL.replace("\"tool\"", "\"engine\"").replace("standard", "std");
+    let renamed = renamed.replace("registry.example.com", "other.example.com");
     scratch.write("renamed.toml", renamed);
     let export =
-        "export renamed.toml -o again.tar --key release.key.pem --mirror registry.example.com=oci:images";
+        "export renamed.toml -o again.tar --key release.key.pem --mirror other.example.com=oci:images";
+    let image = Image { platforms: vec!["linux/amd64"], layer: 300, ..Image::new("tool, built again") };
+    Layout::new(scratch.path("images")).add("other.example.com/tools/tool:1.0.0", &image);
     scratch.sealift(export).ok();
-    import(&scratch, "again.tar")
-        .fails(3, "Equivocation")
-        .says("registry.example.com/tools/tool:1.0.0: got sha256:");
+    import(&scratch, "again.tar").fails(3, "Equivocation").says("tools/tool:1.0.0: got sha256:");
 }
 
 #[test]
@@ -314,6 +316,23 @@ fn a_time_far_ahead_makes_nothing_else_expire() {
     scratch.write("ahead.tar", parts.write());
     at(&scratch, "2027-05-01 00:00:00", "import ahead.tar --to oci:one --trust trust").ok();
     at(&scratch, "2027-05-03 00:00:00", "import good.tar --to oci:two --trust trust").ok();
+}
+
+#[test]
+fn what_was_learned_under_a_dead_clock_is_not_believed_for_ever() {
+    if !peer("faketime") {
+        return;
+    }
+    let scratch = Scratch::with_small_release();
+    scratch.export_small("good.tar", "1.0.0", "expires = \"2028-06-01T00:00:00Z\"", &["release"]);
+    scratch.export_small("next.tar", "1.1.0", "", &["release"]);
+    let from = "--mirror registry.example.com=oci:images --key release.key.pem";
+    scratch.sealift(&format!("export next.tar.toml -o ahead.tar {from} --created 2099-01-01T00:00:00Z")).ok();
+    at(&scratch, "2000-01-01 00:00:00", "import ahead.tar --to oci:one --trust trust").ok();
+    // Without a clock, it is the best that is known; with one, it was somebody's mistake.
+    let verify = "verify good.tar --trust trust --allow-downgrade";
+    at(&scratch, "2000-01-02 00:00:00", verify).fails(3, "Expired").says("small.json");
+    at(&scratch, "2027-05-03 00:00:00", verify).ok();
 }
 
 #[test]
@@ -452,8 +471,6 @@ fn two_bundles_of_a_release_are_not_imported_at_once() {
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).unwrap();
     import(&scratch, "1.0.0.tar").ok();
     import(&scratch, "1.1.0.tar").fails(1, "Locked").says("wait until that import has ended");
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    import(&scratch, "1.0.0.tar").fails(1, "Locked");
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::Unlock).unwrap();
     import(&scratch, "1.1.0.tar").ok();
 }

@@ -205,6 +205,12 @@ pub struct TrustArgs {
     /// [default: /var/lib/sealift for root, else sealift in the user's state directory].
     #[arg(long, value_name = "DIR", env = "SEALIFT_STATE", value_hint = ValueHint::DirPath)]
     pub state: Option<PathBuf>,
+}
+
+/// What may be asked for although it has expired.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Trust options")]
+pub struct ExpiryArgs {
     /// Take the bundle although it has expired; the trust store must allow that.
     #[arg(long)]
     pub allow_expired: bool,
@@ -228,6 +234,9 @@ pub struct VerifyArgs {
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// And for how long.
+    #[command(flatten)]
+    pub expiry: ExpiryArgs,
 }
 
 /// Arguments of `inspect`.
@@ -242,6 +251,9 @@ pub struct InspectArgs {
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// And for how long.
+    #[command(flatten)]
+    pub expiry: ExpiryArgs,
 }
 
 /// Arguments of `import`.
@@ -279,6 +291,9 @@ pub struct ImportArgs {
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// And for how long.
+    #[command(flatten)]
+    pub expiry: ExpiryArgs,
     /// Parts of the bundle.
     #[command(flatten)]
     pub narrow: NarrowArgs,

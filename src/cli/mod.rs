@@ -160,7 +160,11 @@ fn export_keys(args: &ExportArgs) -> Result<Vec<SigningKey>> {
 }
 
 fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {
-    let site = site(args.trust, Leave { downgrade: args.allow_downgrade, ..Leave::default() });
+    let site = site(
+        args.trust,
+        args.expiry.allow_expired,
+        Leave { downgrade: args.allow_downgrade, ..Leave::default() },
+    );
     let watch = progress::watcher(progress);
     if is_pipe(&args.bundle) {
         return on_runtime(async move {
@@ -191,7 +195,7 @@ fn verify_verb(args: VerifyArgs, progress: ProgressMode) -> Result<()> {
 }
 
 fn inspect_verb(args: InspectArgs, progress: ProgressMode) -> Result<()> {
-    let site = site(args.trust, Leave::default());
+    let site = site(args.trust, args.expiry.allow_expired, Leave::default());
     let watch = progress::watcher(progress);
     if is_pipe(&args.bundle) {
         return on_runtime(async move {
@@ -212,7 +216,7 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         forget: args.reset_state,
     };
     let order = Import {
-        site: site(args.trust, leave),
+        site: site(args.trust, args.expiry.allow_expired, leave),
         destination: args.to.parse()?,
         renamings: meant(&args.map)?,
         narrow: narrow(args.narrow),
@@ -400,7 +404,7 @@ fn trust_verb(verb: TrustVerb, progress: ProgressMode) -> Result<()> {
         TrustVerb::Show { json, trust } => report::store(&Keyring::load(&trust)?, &trust, json),
         TrustVerb::Update { bundle, dry_run, json, trust } => {
             refuse_pipe(&bundle)?;
-            let site = site(trust, Leave::default());
+            let site = site(trust, false, Leave::default());
             let watch = progress::watcher(progress);
             let update = trust::update(&bundle, &site, dry_run, &*watch)?;
             drop(watch);
@@ -456,9 +460,9 @@ fn meant<T: FromStr<Err = Error>>(typed: &[String]) -> Result<Vec<T>> {
 }
 
 /// What bundles are judged by here.
-fn site(args: TrustArgs, leave: Leave) -> Site {
+fn site(args: TrustArgs, allow_expired: bool, leave: Leave) -> Site {
     let history = History::at(args.state.unwrap_or_else(state_directory));
-    Site { trust: args.trust, history, allow_expired: args.allow_expired, leave }
+    Site { trust: args.trust, history, allow_expired, leave }
 }
 
 /// Where a site's memory lies unless it is said: a place that lasts (Filesystem Hierarchy Standard

@@ -21,7 +21,7 @@ pub fn of_own(facts: &Metadata, place: &Path, kind: Kind, what: &str) -> Result<
     if owner != me && owner != 0 {
         return Err(wrong()
             .got(format_args!("owner {owner}"))
-            .expected(format_args!("owner {me} or 0"))
+            .expected(if me == 0 { "owner 0".to_owned() } else { format!("owner {me} or 0") })
             .hint(format_args!("look at what is in it; if it is yours: chown -R {me} {shown}")));
     }
     if mode & 0o022 == 0 || is_read_only(place) {
@@ -42,9 +42,11 @@ pub fn of_own(facts: &Metadata, place: &Path, kind: Kind, what: &str) -> Result<
 /// `kind`.
 pub fn of_above(place: &Path, kind: Kind) -> Result<(), Error> {
     let unreadable = |e: &std::io::Error| Error::io("cannot look at what is above", place.display(), e);
-    let place = place.canonicalize().map_err(|e| unreadable(&e))?;
-    for above in place.ancestors().skip(1) {
-        let facts = above.symlink_metadata().map_err(|e| unreadable(&e))?;
+    // As it is written, where links may be exchanged; and where it really is.
+    let written = std::path::absolute(place).map_err(|e| unreadable(&e))?;
+    let real = place.canonicalize().map_err(|e| unreadable(&e))?;
+    for above in written.ancestors().skip(1).chain(real.ancestors().skip(1)) {
+        let facts = above.metadata().map_err(|e| unreadable(&e))?;
         let mode = facts.permissions().mode() & 0o7777;
         let open = mode & 0o002 != 0 && mode & 0o1000 == 0;
         if (open || (facts.uid() != me() && facts.uid() != 0)) && !is_read_only(above) {

@@ -250,11 +250,23 @@ impl Keyring {
         Ok(self)
     }
 
-    /// Lets expired bundles pass where the time of a bundle does not matter: one that brings a trust store is
-    /// needed by those who come late (The Update Framework, §5.3.10, looks at the last one only).
-    pub fn without_expiry(mut self) -> Self {
+    /// The same keys, asked about a change of the store itself: those of [root] decide, or else those who may sign
+    /// every bundle. The age of the bundle that brings it does not matter, those who come late need it, too (The
+    /// Update Framework, §5.3.10, looks at the last one only).
+    ///
+    /// # Errors
+    /// `KeyNotAuthorized` where rules give keys different rights and none says who may change the rules.
+    pub fn for_succession(mut self) -> Result<Self> {
+        let quorum = self.rules.root.clone().or(self.rules.general.take()).ok_or_else(|| {
+            Error::new(Kind::KeyNotAuthorized, "the trust store does not say who may change it")
+                .at(format_args!("{}/{RULES}", self.place))
+                .expected("a section [root] with keys and a threshold")
+                .hint("without it, a store with rules is changed by hand only")
+        })?;
+        self.rules.general = Some(quorum);
+        self.rules.special.clear();
         self.expired_wanted = true;
-        self
+        Ok(self)
     }
 
     /// What the store says, in lines for people; the same for the same content.
@@ -343,7 +355,7 @@ impl Keyring {
             true => Ok(Proven(proven)),
             false => Err(self.too_few(&signed, claims, now).unwrap_or_else(|| match proven.is_empty() {
                 true => self.untrusted(claims),
-                false => not_enough(&proven, least, self.names(|_| true)),
+                false => not_enough(&proven, least, self.names(|key| self.rules.asks_for(&key.names))),
             })),
         }
     }
@@ -362,21 +374,6 @@ impl Keyring {
                 .hint("whoever is responsible for the trust store decides who may sign such bundles, of which tiers, with which images: a [[rule]] says it")
         })?;
         self.quorum(quorum, proven, now, &what)
-    }
-
-    /// Those of the proven keys that may change the store, if they are enough.
-    ///
-    /// # Errors
-    /// As those of [`Keyring::authorise`]; `KeyNotAuthorized` also where rules give keys different
-    /// rights and none says who may change the rules.
-    pub fn authorise_root(&self, proven: &Proven, now: Moment) -> Result<Signers> {
-        let quorum = self.rules.root.as_ref().or(self.rules.general.as_ref()).ok_or_else(|| {
-            Error::new(Kind::KeyNotAuthorized, "the trust store does not say who may change it")
-                .at(format_args!("{}/{RULES}", self.place))
-                .expected("a section [root] with keys and a threshold")
-                .hint("without it, a store with rules is changed by hand only")
-        })?;
-        self.quorum(quorum, proven, now, "the trust store itself")
     }
 
     fn quorum(&self, quorum: &Quorum, proven: &Proven, now: Moment, of_what: &str) -> Result<Signers> {
@@ -456,7 +453,7 @@ fn not_enough(signers: &[Signer], threshold: usize, names: String) -> Error {
     Error::new(Kind::ThresholdNotMet, "too few of the keys that must sign have signed")
         .got(format_args!("{count} ({})", list(signers)))
         .expected(format_args!("{threshold} of {names}"))
-        .hint("have the others sign it, too: sealift sign BUNDLE --key KEY; their .sig files count where they lie beside the bundle, and begin with its name")
+        .hint("have the others sign it, too: sealift sign BUNDLE --key KEY; their signatures count where they lie beside the bundle as BUNDLE.<key-id>.sig")
 }
 
 fn revoked(key: &str, reason: &str) -> Error {

@@ -2,7 +2,7 @@
 //! bundles are judged; from a bundle when it brings the next store.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
@@ -37,6 +37,8 @@ impl Root {
     /// `TrustStore` where it is missing, a link, or can be changed by others than its owner, who
     /// must be the user that runs the program or the superuser.
     pub fn load(directory: &Path) -> Result<Self> {
+        // A slash at the end would hide that it is a link.
+        let directory = &directory.components().collect::<PathBuf>();
         let place = directory.display().to_string();
         check_directory(directory, &place)?;
         let mut files = BTreeMap::new();

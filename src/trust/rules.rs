@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::KeyId;
 use crate::error::{Error, Kind, Result};
-use crate::oci::Name;
+use crate::oci::{Name, Registry, Repository};
 use crate::release::{Moment, ReleaseName, Tier};
 use crate::text::line_and_column;
 
@@ -128,6 +128,12 @@ impl Rules {
         special.map(|rule| &rule.quorum).or(self.general.as_ref())
     }
 
+    /// Whether any bundle could ask for a key of these names.
+    pub fn asks_for(&self, names: &[String]) -> bool {
+        let special = self.special.iter().map(|rule| &rule.quorum);
+        special.chain(&self.general).any(|quorum| quorum.asks_for(names))
+    }
+
     /// Every quorum that is asked for.
     pub fn quorums(&self) -> impl Iterator<Item = &Quorum> {
         self.special.iter().map(|rule| &rule.quorum).chain(&self.general).chain(&self.root)
@@ -153,7 +159,7 @@ impl Rules {
         let special = raw.rule.into_iter().map(RawRule::check).collect::<Result<Vec<_>>>()?;
         if !special.is_empty() && (raw.threshold.is_some() || raw.keys.is_some()) {
             return Err(wrong("threshold or keys for all bundles, and [[rule]], exclude each other")
-                .hint("give each rule a threshold of its own; a last rule without bundles and tiers fits all the rest"));
+                .hint("give each rule a threshold of its own; a rule without bundles is for all that no other rule names"));
         }
         let general = match special.is_empty() {
             true => Some(Quorum::new(raw.threshold, raw.keys)?),
@@ -279,8 +285,23 @@ impl RawRule {
                 .expected("a release's name, or the beginning of one and an asterisk: \"nexus-*\"")
                 .hint("a rule for all bundles that no other rule names has no bundles at all"));
         }
+        if let Some(bad) = images.iter().find(|pattern| !is_image_pattern(pattern)) {
+            return Err(wrong("not the name of an image's repository").got(format_args!("{bad:?}")).expected(
+                "registry/repository, or the beginning of one up to a slash and an asterisk: \"registry.example.com/nexus/*\"",
+            ));
+        }
         Ok(Rule { bundles, tiers, images, quorum: Quorum::new(self.threshold, self.keys)? })
     }
+}
+
+/// An asterisk stands behind a slash only: `registry.example.com*` would be other registries, too.
+fn is_image_pattern(pattern: &str) -> bool {
+    let (registry, path) = pattern.split_once('/').unwrap_or((pattern, ""));
+    let path = path.strip_suffix('*').map_or(Some(path), |path| match path {
+        "" => Some("x"),
+        path => path.strip_suffix('/'),
+    });
+    registry.parse::<Registry>().is_ok() && path.is_some_and(|path| path.parse::<Repository>().is_ok())
 }
 
 /// A list that is there must not be empty: it would mean nothing, and be taken for everything.

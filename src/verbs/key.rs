@@ -56,7 +56,13 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    let failed = |e: std::io::Error| Error::io("cannot write the key", path.display(), &e);
+    let failed = |e: std::io::Error| {
+        let failure = Error::io("cannot write the key", path.display(), &e);
+        match e.kind() {
+            std::io::ErrorKind::NotFound => failure.hint("make the directory first: install -d -m 0700 DIR"),
+            _ => failure,
+        }
+    };
     let mut file: File =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
     let written = file.write_all(content).and_then(|()| file.sync_all());

@@ -62,7 +62,9 @@ pub fn sighting(statement: &Statement, signers: &Signers, bundle: Digest) -> Sig
 /// What an image is called: by the release, and by its full names.
 fn names(image: &Image) -> impl Iterator<Item = (String, Digest)> {
     let full = image.names().map(|name| name.to_string());
-    std::iter::once(image.label()).chain(full).map(|name| (name, image.digest))
+    // What is left of a name in the registry that it is imported into.
+    let path = image.names().map(|name| format!("{}:{}", name.repository, name.tag));
+    std::iter::once(image.label()).chain(full).chain(path).map(|name| (name, image.digest))
 }
 
 /// Says what a person should know of a trusted bundle before it is used.

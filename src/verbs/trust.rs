@@ -15,7 +15,7 @@ use super::site::Site;
 use crate::bundle::Bundle;
 use crate::content::{Watch, file};
 use crate::error::{Error, Kind, Result};
-use crate::trust::{Keyring, Root};
+use crate::trust::{Bearer, Keyring, Root};
 
 /// What became of the store, or would.
 pub struct Update {
@@ -42,14 +42,25 @@ pub fn update(bundle: &Path, site: &Site, dry_run: bool, watch: &dyn Watch) -> R
         false => (Some(lock(&site.trust)?), Root::load(&site.trust)?),
     };
     let (keyring, now) = site.judge(watch)?;
-    let keyring = keyring.without_expiry();
+    let chain = |what: &str| Error::new(Kind::RootChain, what.to_owned()).at(bundle.display());
+    // Both stores are asked with their own rules.
+    let too_few = |which: &str, e: Error| {
+        match e.kind() {
+        Kind::KeyNotAuthorized | Kind::ThresholdNotMet | Kind::KeyExpired | Kind::SignatureUntrusted => {
+            chain("the next trust store is not signed by enough keys")
+                .got(e.sentence())
+                .expected(format_args!("as many as the store {which} asks for"))
+                .hint("the bundle has to be signed with keys of both stores: sealift sign; sealift trust show tells which")
+        }
+        _ => e,
+    }
+    };
+    let deciding = keyring.clone().for_succession().map_err(|e| too_few("in force", e))?;
     let sealed = Bundle::open(bundle)?;
     let seal = sealed.seal().clone();
-    let trusted = sealed.trust(&keyring, now)?;
-    let now = now.max(trusted.statement().created);
-
-    let chain = |what: &str| Error::new(Kind::RootChain, what.to_owned()).at(bundle.display());
-    let next_root = trusted.statement().trust_root.clone();
+    let trusted = sealed.trust(&deciding, now).map_err(|e| too_few("in force", e))?;
+    let (statement, now) = (trusted.statement(), now.max(trusted.statement().created));
+    let next_root = statement.trust_root.clone();
     let next_root = next_root.ok_or_else(|| {
         chain("the bundle brings no trust store").hint("the release team says which bundle does")
     })?;
@@ -62,17 +73,13 @@ pub fn update(bundle: &Path, site: &Site, dry_run: bool, watch: &dyn Watch) -> R
     let (before, after) = (keyring.rules(), next.rules());
     check_succession((before.version, before.epoch), (after.version, after.epoch))
         .map_err(|e| e.at(bundle.display()))?;
-    // Rights may be different in the two: each is asked with its own rules.
-    for (ring, which) in [(&keyring, "in force"), (&next, "that the bundle brings")] {
-        let signed =
-            ring.prove(seal.sums(), seal.claims(), now).and_then(|proven| ring.authorise_root(&proven, now));
-        signed.map_err(|e| {
-            chain("the next trust store is not signed by enough keys")
-                .got(e.sentence())
-                .expected(format_args!("the threshold of the store {which}"))
-                .hint("the bundle has to be signed with keys of both stores: sealift sign")
-        })?;
-    }
+    let images: Vec<_> = statement.images.iter().map(|image| image.source.clone()).collect();
+    let bearer = Bearer { name: &statement.name, tier: statement.tier, images: &images };
+    let signed = next.for_succession().and_then(|next| {
+        let proven = next.prove(seal.sums(), seal.claims(), now)?;
+        next.authorise(&proven, &bearer, now)
+    });
+    signed.map_err(|e| too_few("that the bundle brings", e))?;
     let kept = if dry_run { None } else { Some(replace(&site.trust, &next_root, from)?) };
     Ok(Update { from, to, changes, kept })
 }
@@ -111,7 +118,9 @@ fn changes(before: &[String], after: &[String]) -> Vec<String> {
 /// The directory and its name, however it was written.
 fn split(directory: &Path) -> Result<(&Path, &OsStr)> {
     let name = directory.file_name().ok_or_else(|| {
-        Error::new(Kind::Usage, "the trust store has to be named by its own name").at(directory.display())
+        Error::new(Kind::Usage, "the trust store has to be named by its own name")
+            .at(directory.display())
+            .hint("name it by its path: --trust ../trust")
     })?;
     let above = directory.parent().filter(|above| !above.as_os_str().is_empty());
     Ok((above.unwrap_or(Path::new(".")), name))
