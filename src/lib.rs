@@ -6,6 +6,7 @@
 //! - **export** = registry or layout (source) → [`plan`] → [`policy`] → bundle writer (sink), signed
 //!   with keys of [`trust`]
 //! - **import** = bundle reader, opened by [`trust`] (source) → [`plan`] → registry, layout or [`store`] (sink)
+//! - **serve** = [`server`] over what a verified bundle holds, or over a [`store`]
 //! - **verify** = import without a sink; **inspect** = what the head of a bundle says
 //!
 //! A pipe takes the place of the bundle file on either side: what passes by in it is

@@ -42,9 +42,8 @@ fn help_names_every_flag() {
             ),
         ),
         ("inspect", "--json --trust --state --allow-expired".to_owned()),
-        (
-            "sign",
-            "--key --passphrase-file --minisig --extract --output --attach --by --trust --json".to_owned(),
+        ("serve", "--listen --writable --allow-sparse --head-first --tls-cert --tls-key --self-signed --plain-http-anyway --htpasswd --anonymous-pull --access-log --trust --state".to_owned()),
+        ("sign", "--key --passphrase-file --minisig --extract --output --attach --by --trust --json".to_owned(),
         ),
         ("trust show", "--json --trust".to_owned()),
         ("trust update", "--dry-run --json --trust --state".to_owned()),
@@ -58,9 +57,19 @@ fn help_names_every_flag() {
         }
     }
     let help = scratch.sealift("--help").ok().stdout;
-    for verb in
-        ["export", "verify", "import", "inspect", "sign", "trust", "key", "demo", "completions", "man"]
-    {
+    for verb in [
+        "export",
+        "verify",
+        "import",
+        "inspect",
+        "serve",
+        "sign",
+        "trust",
+        "key",
+        "demo",
+        "completions",
+        "man",
+    ] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(verb)), "{verb} in\n{help}");
     }
     for code in sealift::error::Exit::ALL {
@@ -89,7 +98,7 @@ fn what_cannot_be_understood_is_a_usage_error() {
         "import b.tar --to https://registry.example.com",
         "import b.tar --to docker://UPPER/Case",
         "import b.tar --to docker://user@host",
-        "import b.tar --to store:somewhere",
+        "import b.tar --to dir:somewhere",
         "import b.tar --to oci:x --map nexus",
         "import b.tar --to oci:x --progress loud",
         "key",

@@ -347,6 +347,9 @@ pub struct ServeArgs {
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// And for how long.
+    #[command(flatten)]
+    pub expiry: ExpiryArgs,
 }
 
 /// Arguments of `sign`.

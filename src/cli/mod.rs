@@ -303,7 +303,11 @@ fn key_verb(verb: KeyVerb) -> Result<()> {
 }
 
 fn serve_verb(args: ServeArgs, progress: ProgressMode) -> Result<()> {
-    let site = site(args.trust, Leave { downgrade: args.allow_downgrade, ..Leave::default() });
+    let site = site(
+        args.trust,
+        args.expiry.allow_expired,
+        Leave { downgrade: args.allow_downgrade, ..Leave::default() },
+    );
     let front = Front {
         address: args.listen,
         tls: args.tls_cert.zip(args.tls_key),

@@ -38,16 +38,16 @@ impl Serving {
                 }
             }
         });
-        let mut said = String::new();
-        loop {
+        let mut serving = Serving { child, address: String::new(), said: String::new() };
+        while serving.address.is_empty() {
             let line = receive.recv_timeout(Duration::from_secs(60));
-            let line = line.unwrap_or_else(|e| panic!("not ready: {e}\n{said}"));
-            if let Some(place) = line.strip_prefix("serving at ") {
-                let address = place.split_once("://").unwrap().1.to_owned();
-                return Serving { child, address, said };
+            let line = line.unwrap_or_else(|e| panic!("not ready: {e}\n{}", serving.said));
+            match line.strip_prefix("serving at ") {
+                Some(place) => serving.address = place.split_once("://").unwrap().1.to_owned(),
+                None => serving.said += &format!("{line}\n"),
             }
-            said += &format!("{line}\n");
         }
+        serving
     }
 
     /// Asks for something.
@@ -60,6 +60,16 @@ impl Serving {
     /// Gets something.
     pub fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, &[])
+    }
+
+    /// Sends something.
+    pub fn put(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let mut connection = self.connect();
+        let length = body.len().to_string();
+        let headers = [headers, &[("Content-Length", length.as_str())]].concat();
+        connection.send(method, path, &headers);
+        connection.raw(body);
+        connection.reply(false)
     }
 
     /// A connection for several requests.
