@@ -99,6 +99,7 @@ fn what_cannot_be_understood_is_a_usage_error() {
         "import b.tar --to docker://UPPER/Case",
         "import b.tar --to docker://user@host",
         "import b.tar --to dir:somewhere",
+        "import b.tar --to store:",
         "import b.tar --to oci:x --map nexus",
         "import b.tar --to oci:x --progress loud",
         "key",

@@ -12,6 +12,7 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use support::site::{Origin, peers};
 use support::stick::Stick;

@@ -316,6 +316,7 @@ fn serve_verb(args: ServeArgs, progress: ProgressMode) -> Result<()> {
         htpasswd: args.htpasswd,
         anonymous_pull: args.anonymous_pull,
     };
+    let writing = args.writable.then_some(serve::Writing { sparse: args.allow_sparse });
     let log = access_log(args.access_log.as_deref())?;
     let watch = progress::watcher(progress);
     let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
@@ -326,7 +327,7 @@ fn serve_verb(args: ServeArgs, progress: ProgressMode) -> Result<()> {
         let ready = async {
             // What is wrong with the address is said before gigabytes are read.
             let opened = front.open().await?;
-            let offer = serve::open(&args.what, &site, args.head_first, args.writable, &watch).await?;
+            let offer = serve::open(&args.what, &site, args.head_first, writing, &watch).await?;
             Ok::<_, Error>((opened, offer))
         };
         let ((socket, certificate, gate), offer) = tokio::select! {
@@ -340,7 +341,6 @@ fn serve_verb(args: ServeArgs, progress: ProgressMode) -> Result<()> {
             holdings: offer.holdings,
             stock: offer.stock,
             gate,
-            sparse: args.allow_sparse,
             page: None,
             trouble: Arc::new(report::failure),
         };

@@ -43,8 +43,6 @@ pub struct Server {
     pub stock: Option<Arc<dyn Stock>>,
     /// Who may come in.
     pub gate: Gate,
-    /// Whether indexes are taken of which parts are missing.
-    pub sparse: bool,
     /// What people see.
     pub page: Option<Page>,
     /// Told what went wrong inside: it is nobody's business outside.

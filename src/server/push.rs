@@ -10,10 +10,10 @@ use super::answer::{Answer, Code};
 use super::pull::DIGEST;
 use super::route::{Query, Reference, Route, digest_of};
 use super::{Request, Server, accepted};
-use crate::content::{Kept, Pointer, Removal, Stock, Unverified};
-use crate::error::Kind;
+use crate::content::{Kept, Removal, Stock, Unverified};
+use crate::error::{Error, Kind};
 use crate::limits;
-use crate::oci::{Descriptor, Digest, Document, MediaType, Repository, Role};
+use crate::oci::{Digest, MediaType, Repository};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const UPLOAD: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -209,21 +209,18 @@ impl Server {
         let invalid = |what: String| Answer::error(Code::ManifestInvalid, &what);
         let media_type = media_type(&bytes, stated.as_deref())
             .ok_or_else(|| invalid("no media type of a manifest".into()))?;
-        let role =
-            media_type.document_role().ok_or_else(|| invalid(format!("not a manifest: {media_type}")))?;
-        let descriptor =
-            Descriptor { role, media_type: media_type.clone(), digest, size: bytes.len() as u64 };
-        let document = Document::parse(&descriptor, bytes.clone()).map_err(|e| invalid(e.sentence()))?;
-        self.check_children(stock, name, &document).await?;
+        if media_type.document_role().is_none() {
+            return Err(invalid(format!("not a manifest: {media_type}")));
+        }
         let kept = Kept { media_type, digest, bytes };
         let tag = match reference {
             Reference::Tag(tag) => Some(tag),
             Reference::Digest(_) => None,
         };
-        stock.put(name, &kept, tag).await.map_err(|e| self.failed(e))?;
+        stock.put(name, &kept, tag).await.map_err(|e| self.refused(e))?;
         // Tags that stand beside a digest (distribution-spec, "Pushing Manifests", `tag` parameter).
         for further in query.all("tag").filter_map(|tag| tag.parse().ok()) {
-            stock.put(name, &kept, Some(&further)).await.map_err(|e| self.failed(e))?;
+            stock.put(name, &kept, Some(&further)).await.map_err(|e| self.refused(e))?;
         }
         let place = match reference {
             Reference::Tag(tag) => tag.to_string(),
@@ -249,8 +246,8 @@ impl Server {
                 .map_err(|_| Answer::error(Code::ManifestInvalid, "the manifest did not arrive whole"))?;
             seen = seen.saturating_add(piece.len() as u64);
             match seen {
-                ..=limits::DOCUMENT => bytes.extend_from_slice(&piece),
-                ..=limits::HEARD_OUT => bytes.clear(),
+                small if small <= limits::DOCUMENT => bytes.extend_from_slice(&piece),
+                large if large <= limits::HEARD_OUT => bytes.clear(),
                 _ => break,
             }
         }
@@ -260,31 +257,20 @@ impl Server {
         }
     }
 
-    /// What a manifest names must be here; what an index names, too, unless sparse ones are welcome.
-    /// Layers that must not be distributed may be elsewhere; so may a subject.
-    async fn check_children(
-        &self,
-        stock: &Arc<dyn Stock>,
-        name: &Repository,
-        document: &Document,
-    ) -> Result<(), Answer> {
-        for child in &document.children {
-            let descriptor = &child.descriptor;
-            let there = match descriptor.role {
-                Role::Index | Role::Manifest if self.sparse => true,
-                Role::Index | Role::Manifest => {
-                    let found = stock.document(name, &Pointer::Digest(descriptor.digest)).await;
-                    found.map_err(|e| self.failed(e))?.is_some()
-                }
-                Role::Layer if is_foreign(&descriptor.media_type) => true,
-                _ => stock.blob(name, &descriptor.digest).await.map_err(|e| self.failed(e))?.is_some(),
-            };
-            if !there {
-                let what = format!("{} is named and not here", descriptor.digest);
-                return Err(Answer::error(Code::ManifestBlobUnknown, &what));
-            }
+    /// What is wrong with a document is for its sender to know; what is wrong here is not.
+    fn refused(&self, error: Error) -> Answer {
+        match error.kind() {
+            Kind::BlobMissing => Answer::error(Code::ManifestBlobUnknown, &error.sentence()),
+            Kind::SizeMismatch
+            | Kind::DocumentAmbiguous
+            | Kind::DocumentInvalid
+            | Kind::DocumentUnsupported
+            | Kind::MediaTypeMismatch
+            | Kind::DigestMismatch
+            | Kind::DigestInvalid
+            | Kind::LimitExceeded => Answer::error(Code::ManifestInvalid, &error.sentence()),
+            _ => self.failed(error),
         }
-        Ok(())
     }
 
     async fn remove(
@@ -302,12 +288,6 @@ impl Server {
             false => Err(Answer::error(code, "it is not here")),
         }
     }
-}
-
-/// image-spec layer.md, "Non-Distributable Layers", and Docker's foreign ones.
-fn is_foreign(media_type: &MediaType) -> bool {
-    let text = media_type.as_str();
-    text.contains(".nondistributable.") || text.starts_with("application/vnd.docker.image.rootfs.foreign.")
 }
 
 /// What the document calls itself, or else what the client does.

@@ -27,6 +27,7 @@ mod tree;
 mod uploads;
 mod workshop;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub use sweep::{Sweep, Swept};
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Whether what is pushed may name documents that are not here.
+    sparse: bool,
 }
 
 impl fmt::Debug for Store {
@@ -78,7 +81,12 @@ impl Store {
     pub fn at(directory: &Path) -> Result<Self> {
         let inner = Inner::new(directory);
         inner.tree()?;
-        Ok(Store { inner: Arc::new(inner) })
+        Ok(Store { inner: Arc::new(inner), sparse: false })
+    }
+
+    /// The same store, which keeps indexes as well of which parts are not here.
+    pub fn sparse(self, sparse: bool) -> Self {
+        Store { sparse, ..self }
     }
 
     /// One repository of it, which need not exist yet.
@@ -199,8 +207,11 @@ impl Stock for Store {
     /// `BlobMissing`; what is wrong with the document.
     async fn put(&self, repository: &Repository, document: &Kept, tag: Option<&Tag>) -> Result<()> {
         let (repository, document, tag) = (repository.clone(), document.clone(), tag.cloned());
+        let sparse = self.sparse;
         let put = move |inner: &Inner| {
-            inner.put(&repository, &document, tag.as_ref(), &Children::All, Lasting::Now)
+            let nobody = HashSet::new();
+            let children = if sparse { Children::These(&nobody) } else { Children::All };
+            inner.put(&repository, &document, tag.as_ref(), &children, Lasting::Now)
         };
         self.work(put).await
     }

@@ -121,12 +121,14 @@ impl Draft {
         self.file.sync_data().map_err(|e| self.failed(&e))
     }
 
-    /// Gives it its final name, in a directory that is made if need be.
+    /// Gives it its final name, in a directory that is made if need be; and the time at which it got it,
+    /// not that at which it was written: whoever sweeps goes by that.
     pub fn name(mut self, directory: &str, name: &str) -> Result<()> {
+        let target = format!("{directory}/{name}");
         self.tree.make(directory)?;
-        self.named = self.tree.rename(&self.path, &format!("{directory}/{name}"))?;
+        self.named = self.tree.rename(&self.path, &target)?;
         match self.named {
-            true => Ok(()),
+            true => self.tree.touch(&target).map(drop),
             false => Err(Error::new(Kind::Io, "somebody removes what is being written")
                 .at(self.tree.shown(directory))
                 .hint("is another program cleaning up in the store? run the same command again")),

@@ -41,6 +41,13 @@ pub struct Offer {
     pub parts: Vec<String>,
 }
 
+/// How a registry is written to.
+#[derive(Clone, Copy)]
+pub struct Writing {
+    /// Whether indexes are taken of which parts are missing.
+    pub sparse: bool,
+}
+
 /// Opens bundles, or a store, for serving.
 ///
 /// # Errors
@@ -49,7 +56,7 @@ pub async fn open(
     what: &[String],
     site: &Site,
     head_first: bool,
-    writable: bool,
+    writing: Option<Writing>,
     watch: &Arc<dyn Watch>,
 ) -> Result<Offer> {
     let store = what.iter().find_map(|place| place.strip_prefix("store:"));
@@ -57,12 +64,13 @@ pub async fn open(
         if what.len() > 1 {
             return Err(Error::new(Kind::Usage, "a store is served alone").hint("import the bundles into it"));
         }
-        let store = Arc::new(Store::open(Path::new(directory))?);
-        let stock = writable.then(|| store.clone() as Arc<dyn Stock>);
-        let way = if writable { "read and written" } else { "read" };
+        let sparse = writing.is_some_and(|writing| writing.sparse);
+        let store = Arc::new(Store::open(Path::new(directory))?.sparse(sparse));
+        let stock = writing.map(|_| store.clone() as Arc<dyn Stock>);
+        let way = if writing.is_some() { "read and written" } else { "read" };
         return Ok(Offer { holdings: store, stock, parts: vec![format!("store:{directory}: to be {way}")] });
     }
-    if writable {
+    if writing.is_some() {
         return Err(Error::new(Kind::Usage, "a bundle is not written to")
             .hint("import it into a store (--to store:DIR), and serve that"));
     }
