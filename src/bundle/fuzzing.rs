@@ -32,6 +32,7 @@ impl ReadAt for Memory {
 /// As [`Bundle::open`], of bytes instead of a file.
 pub fn sealed(bytes: Vec<u8>) -> Result<Bundle<Sealed>> {
     let length = Some(bytes.len() as u64);
-    let medium = Medium { bytes: Arc::new(Memory(bytes)), length, readers: usize::MAX, frame: None };
+    let medium =
+        Medium { bytes: Arc::new(Memory(bytes)), length, readers: usize::MAX, frame: None, file: None };
     Bundle::sealed(medium, "fuzz.tar".to_owned(), || Ok(Vec::new()))
 }
