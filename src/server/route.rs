@@ -172,7 +172,8 @@ mod tests {
             ("/v2/A/manifests/1", 400),
             ("/v2/a/manifests/..", 404),
             ("/v2/a/manifests/sha256:bad", 400),
-            ("/v2/a/blobs/sha256:../../x", 400),
+            ("/v2/a/blobs/sha256:../../x", 404),
+            ("/v2/a/blobs/sha256:..%2f..%2fx", 400),
             ("/v2/a/blobs/uploads/..%2f..", 404),
             ("/v2/a/manifests/%ff", 400),
         ] {
