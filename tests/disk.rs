@@ -661,8 +661,9 @@ fn a_read_only_medium_is_enough_for_verify_and_import() {
     let sealift = env!("CARGO_BIN_EXE_sealift");
     let bare = |arguments: &str| {
         let mut command = Command::new(sealift);
-        // Nothing of an environment: no home, no place for temporary files.
+        // Nothing of an environment: no home, no place for temporary files. But imports are to be remembered.
         command.args(arguments.split(' ')).current_dir(&stick.0).env_clear().env("TMPDIR", "/nonexistent");
+        command.env("SEALIFT_STATE", scratch.path("home/state"));
         support::run(command)
     };
     bare("verify bundle.tar --trust trust").ok();
