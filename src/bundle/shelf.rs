@@ -13,11 +13,11 @@ use tokio::sync::OnceCell;
 use super::contents::{Contents, Entry};
 use super::head::mismatch;
 use super::reader::{Bundle, Medium, Trusted, Verified};
-use crate::content::file::{PIECE, ReadAt, ended, read_at_most};
+use crate::content::file::{self, ReadAt, ended, read_at_most};
 use crate::content::{Extent, Holdings, Kept, Pointer};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Digest, Hasher, MediaType, Repository, Tag, document_type};
+use crate::oci::{Digest, MediaType, Repository, Tag, document_type};
 use crate::plan::Image;
 
 /// See the module's text.
@@ -83,8 +83,9 @@ impl Shelf {
         let read = || async {
             let (bytes, place, offset, size) =
                 (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
-            let digest = tokio::task::spawn_blocking(move || digest_of(&*bytes, &place, offset, size)).await;
-            match digest.map_err(|_| ended())?? {
+            let hash =
+                move || file::digest_at(&*bytes, offset, size).map_err(|e| unreadable(&place, offset, &e));
+            match tokio::task::spawn_blocking(hash).await.map_err(|_| ended())?? {
                 digest if digest == entry.digest => Ok(()),
                 digest => Err(mismatch(&entry.path(), digest, Some(entry.digest)).at(&self.place)),
             }
@@ -101,9 +102,8 @@ impl Shelf {
         let (bytes, place, offset, size) = (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
         let read = tokio::task::spawn_blocking(move || {
             let mut buffer = vec![0; size as usize];
-            let count = read_at_most(&*bytes, &mut buffer, offset).map_err(|e| {
-                Error::io("cannot read the bundle", format_args!("{place} at byte {offset}"), &e)
-            })?;
+            let count =
+                read_at_most(&*bytes, &mut buffer, offset).map_err(|e| unreadable(&place, offset, &e))?;
             buffer.truncate(count);
             Ok::<_, Error>(Bytes::from(buffer))
         });
@@ -119,23 +119,14 @@ impl Shelf {
     }
 }
 
-fn digest_of(bytes: &dyn ReadAt, place: &str, offset: u64, size: u64) -> Result<Digest> {
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; PIECE];
-    let mut done = 0;
-    while done < size {
-        let want = (size - done).min(PIECE as u64) as usize;
-        let piece = buffer.get_mut(..want).unwrap_or_default();
-        let count = read_at_most(bytes, piece, offset + done).map_err(|e| {
-            Error::io("cannot read the bundle", format_args!("{place} at byte {}", offset + done), &e)
-        })?;
-        if count == 0 {
-            return Err(Error::new(Kind::Truncated, "the bundle became shorter while it was read").at(place));
+fn unreadable(place: &str, offset: u64, error: &std::io::Error) -> Error {
+    let place = format_args!("{place}, in what begins at byte {offset}");
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            Error::new(Kind::Truncated, "the bundle became shorter while it was read").at(place)
         }
-        hasher.update(piece.get(..count).unwrap_or_default());
-        done += count as u64;
+        _ => Error::io("cannot read the bundle", place, error),
     }
-    Ok(hasher.finish())
 }
 
 #[async_trait]

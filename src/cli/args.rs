@@ -357,7 +357,7 @@ pub struct ServeArgs {
 #[command(group = clap::ArgGroup::new("how").required(true).args(["key", "extract", "attach"]))]
 pub struct SignArgs {
     /// The bundle, plain or .zst. The signature is written beside it, as BUNDLE.<key-id>.sig; it counts as long as it
-    /// lies there and begins with the bundle's name.
+    /// lies there under that name.
     #[arg(value_hint = ValueHint::FilePath)]
     pub bundle: PathBuf,
     /// Verify the bundle, then sign it with this private key.
@@ -369,7 +369,7 @@ pub struct SignArgs {
     /// Write minisign's form, BUNDLE.<key-id>.minisig.
     #[arg(long, requires = "key", conflicts_with_all = ["extract", "attach"])]
     pub minisig: bool,
-    /// Write the text that is to be signed, for signing it elsewhere. Nothing is checked.
+    /// Write the text that is to be signed, for signing it elsewhere. Its form is checked, nothing else.
     #[arg(long)]
     pub extract: bool,
     /// Where to: a file, or - for standard output [default: BUNDLE.SHA256SUMS].

@@ -170,7 +170,7 @@ fn bring_over(
         if !copy_stretch(from, offset.saturating_add(done), stretch, to, done)? {
             return Ok(None);
         }
-        hash_stretch(to, done, stretch, &mut buffer, &mut hasher)?;
+        hash_into(&mut hasher, &mut buffer, to, done, stretch)?;
         done = done.saturating_add(stretch);
         at(done);
     }
@@ -198,12 +198,12 @@ fn copy_stretch(from: &File, offset: u64, length: u64, to: &File, target: u64) -
     Ok(true)
 }
 
-fn hash_stretch(
-    file: &File,
+fn hash_into(
+    hasher: &mut Hasher,
+    buffer: &mut [u8],
+    file: &dyn ReadAt,
     offset: u64,
     length: u64,
-    buffer: &mut [u8],
-    hasher: &mut Hasher,
 ) -> std::io::Result<()> {
     let mut done = 0u64;
     while done < length {
@@ -218,19 +218,20 @@ fn hash_stretch(
     Ok(())
 }
 
-/// The digest of a whole file, and its bytes.
-pub fn digest_of(file: &dyn ReadAt) -> std::io::Result<(Digest, u64)> {
+/// The digest of `length` bytes of `file` from `offset` on.
+///
+/// # Errors
+/// `UnexpectedEof` where the file is shorter.
+pub fn digest_at(file: &dyn ReadAt, offset: u64, length: u64) -> std::io::Result<Digest> {
     let mut hasher = Hasher::default();
-    let mut buffer = vec![0; PIECE];
-    let mut offset = 0u64;
-    loop {
-        let count = read_at_most(file, &mut buffer, offset)?;
-        if count == 0 {
-            return Ok((hasher.finish(), offset));
-        }
-        hasher.update(buffer.get(..count).unwrap_or_default());
-        offset = offset.saturating_add(count as u64);
-    }
+    hash_into(&mut hasher, &mut vec![0; PIECE], file, offset, length)?;
+    Ok(hasher.finish())
+}
+
+/// The digest of a whole file, and its bytes.
+pub fn digest_of(file: &File) -> std::io::Result<(Digest, u64)> {
+    let length = file.metadata()?.len();
+    digest_at(file, 0, length).map(|digest| (digest, length))
 }
 
 /// What was taken over is not what was to be there.

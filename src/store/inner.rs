@@ -260,7 +260,8 @@ impl Inner {
         if extent.size != expected.size {
             return Ok(false);
         }
-        Ok(file::digest_of(&*extent.medium).map_err(|e| unreadable(tree, digest, &e))?.0 == *digest)
+        let hashed = file::digest_at(&*extent.medium, extent.offset, extent.size);
+        Ok(hashed.map_err(|e| unreadable(tree, digest, &e))? == *digest)
     }
 
     /// The documents of a repository that refer to this one; and those that the index under the

@@ -195,7 +195,8 @@ impl Keyring {
                     .got(format_args!("threshold {}", quorum.threshold))
                     .expected(format_args!(
                         "at most {fit}: so many distinct keys that are not revoked may sign"
-                    )));
+                    ))
+                    .hint("lower the threshold, or add a key"));
             }
         }
         Ok(())

@@ -35,34 +35,24 @@ pub struct Update {
 /// `RootChain` where it is not the next one, or not signed by enough keys of both; everything that
 /// is wrong with the bundle but its age. The store is then as before.
 pub fn update(bundle: &Path, site: &Site, dry_run: bool, watch: &dyn Watch) -> Result<Update> {
+    // Nothing is locked beside what is no trust store.
+    Root::load(&site.trust)?;
+    let _lock = if dry_run { None } else { Some(lock(&site.trust)?) };
+    // As it is under the lock: another update may just have ended.
     let root = Root::load(&site.trust)?;
-    let (_lock, root) = match dry_run {
-        true => (None, root),
-        // Read again under the lock: another update may just have ended.
-        false => (Some(lock(&site.trust)?), Root::load(&site.trust)?),
-    };
     let (keyring, now) = site.judge(watch)?;
-    let chain = |what: &str| Error::new(Kind::RootChain, what.to_owned()).at(bundle.display());
     // Both stores are asked with their own rules.
-    let too_few = |which: &str, e: Error| {
-        match e.kind() {
-        Kind::KeyNotAuthorized | Kind::ThresholdNotMet | Kind::KeyExpired | Kind::SignatureUntrusted => {
-            chain("the next trust store is not signed by enough keys")
-                .got(e.sentence())
-                .expected(format_args!("as many as the store {which} asks for"))
-                .hint("the bundle has to be signed with keys of both stores: sealift sign; sealift trust show tells which")
-        }
-        _ => e,
-    }
-    };
-    let deciding = keyring.clone().for_succession().map_err(|e| too_few("in force", e))?;
+    let refused = |which: &'static str| move |e: Error| too_few(bundle, which, e);
+    let deciding = keyring.clone().for_succession().map_err(refused("in force"))?;
     let sealed = Bundle::open(bundle)?;
     let seal = sealed.seal().clone();
-    let trusted = sealed.trust(&deciding, now).map_err(|e| too_few("in force", e))?;
+    let trusted = sealed.trust(&deciding, now).map_err(refused("in force"))?;
     let (statement, now) = (trusted.statement(), now.max(trusted.statement().created));
     let next_root = statement.trust_root.clone();
     let next_root = next_root.ok_or_else(|| {
-        chain("the bundle brings no trust store").hint("the release team says which bundle does")
+        Error::new(Kind::RootChain, "the bundle brings no trust store")
+            .at(bundle.display())
+            .hint("the release team says which bundle does")
     })?;
     let next = next_root.keyring("the bundle's trust store")?;
     let (from, to) = (keyring.version(), next.version());
@@ -79,9 +69,23 @@ pub fn update(bundle: &Path, site: &Site, dry_run: bool, watch: &dyn Watch) -> R
         let proven = next.prove(seal.sums(), seal.claims(), now)?;
         next.authorise(&proven, &bearer, now)
     });
-    signed.map_err(|e| too_few("that the bundle brings", e))?;
+    signed.map_err(refused("that the bundle brings"))?;
     let kept = if dry_run { None } else { Some(replace(&site.trust, &next_root, from)?) };
     Ok(Update { from, to, changes, kept })
+}
+
+/// Says of which store it was that signatures did not suffice; what else is wrong with a bundle stays as it is.
+fn too_few(bundle: &Path, which: &str, error: Error) -> Error {
+    match error.kind() {
+        Kind::KeyNotAuthorized | Kind::ThresholdNotMet | Kind::KeyExpired | Kind::SignatureUntrusted => {
+            Error::new(Kind::RootChain, "the next trust store is not signed by enough keys")
+                .at(bundle.display())
+                .got(error.sentence())
+                .expected(format_args!("as many as the store {which} asks for"))
+                .hint("the bundle has to be signed with keys of both stores: sealift sign; sealift trust show tells which")
+        }
+        _ => error,
+    }
 }
 
 /// One version after the other, and no epoch back.
