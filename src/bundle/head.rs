@@ -175,6 +175,9 @@ pub fn read_exactly(file: &dyn ReadAt, place: &str, buffer: &mut [u8], offset: u
 
 /// The failure to read at a place where there should be something.
 pub fn unreadable(place: &str, offset: u64, error: &std::io::Error) -> Error {
+    if error.kind() == std::io::ErrorKind::UnexpectedEof {
+        return truncated(place, offset);
+    }
     Error::io("cannot read the bundle", format_args!("{place} at byte {offset}"), error)
         .hint("the medium may be damaged: copy the bundle to another one and verify it there")
 }

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use super::contents::{Contents, Entry};
-use super::head::mismatch;
+use super::head::{mismatch, read_exactly, unreadable};
 use super::reader::{Bundle, Medium, Trusted, Verified};
-use crate::content::file::{self, ReadAt, ended, read_at_most};
+use crate::content::file::{self, ReadAt, ended};
 use crate::content::{Extent, Holdings, Kept, Pointer};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::limits;
 use crate::oci::{Digest, MediaType, Repository, Tag, document_type};
 use crate::plan::Image;
@@ -102,9 +102,7 @@ impl Shelf {
         let (bytes, place, offset, size) = (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
         let read = tokio::task::spawn_blocking(move || {
             let mut buffer = vec![0; size as usize];
-            let count =
-                read_at_most(&*bytes, &mut buffer, offset).map_err(|e| unreadable(&place, offset, &e))?;
-            buffer.truncate(count);
+            read_exactly(&*bytes, &place, &mut buffer, offset)?;
             Ok::<_, Error>(Bytes::from(buffer))
         });
         let bytes = read.await.map_err(|_| ended())??;
@@ -116,16 +114,6 @@ impl Shelf {
             self.images.iter().find(|image| image.digest == *digest).map(|image| image.media_type.clone());
         let media_type = stated.or_else(|| document_type(&bytes));
         Ok(media_type.map(|text| Kept { media_type: MediaType::new(&text), digest: *digest, bytes }))
-    }
-}
-
-fn unreadable(place: &str, offset: u64, error: &std::io::Error) -> Error {
-    let place = format_args!("{place}, in what begins at byte {offset}");
-    match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => {
-            Error::new(Kind::Truncated, "the bundle became shorter while it was read").at(place)
-        }
-        _ => Error::io("cannot read the bundle", place, error),
     }
 }
 
