@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::inner::{Inner, damaged, lock, unreadable};
-use super::outline::{Outline, media_type};
+use super::outline::Outline;
 use super::paths;
 use super::tree::Tree;
 use crate::content::{Extent, Kept, Pointer, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Descriptor, Digest, Repository, Tag};
+use crate::oci::{Descriptor, Digest, MediaType, Repository, Tag, document_type, media};
 
 impl Inner {
     /// Whether a directory says that it has this: a link that says anything else says nothing.
@@ -129,7 +129,9 @@ impl Inner {
         if got != *digest {
             return Err(damaged(tree.shown(&path), got, *digest));
         }
-        Ok(Some(Kept { media_type: media_type(&bytes), digest: *digest, bytes: bytes.into() }))
+        // Docker's schema 2 always says what it is.
+        let media_type = document_type(&bytes).unwrap_or_else(|| MediaType::new(media::MANIFEST));
+        Ok(Some(Kept { media_type, digest: *digest, bytes: bytes.into() }))
     }
 
     /// A blob of a repository.
