@@ -1,7 +1,6 @@
 //! Looking up: what repositories, tags and links say, and what lies behind them. Every look-up opens the
 //! few files that it needs.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::inner::{Inner, damaged, lock, unreadable};
@@ -177,21 +176,14 @@ impl Inner {
         Ok(file::digest_of(&*extent.medium).map_err(|e| unreadable(tree, digest, &e))?.0 == *digest)
     }
 
-    /// The documents of a repository that refer to this one; and those that the index under the
-    /// fallback tag lists (distribution-spec, "Referrers Tag Schema").
+    /// The documents of a repository that refer to this one. Those that an index under the fallback tag lists are
+    /// among them (distribution-spec, "Enabling the Referrers API"), but no others that it may list besides.
     pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Kept>> {
-        let mut found = Vec::new();
+        let mut kept = Vec::new();
         for digest in self.digests(&paths::revisions(repository))? {
             if self.subject(&digest)? == Some(*subject) {
-                found.push(digest);
+                kept.extend(self.document(repository, &Pointer::Digest(digest))?);
             }
-        }
-        found.extend(self.fallback(repository, subject)?);
-        let mut seen = HashSet::new();
-        found.retain(|digest| seen.insert(*digest));
-        let mut kept = Vec::new();
-        for digest in found {
-            kept.extend(self.document(repository, &Pointer::Digest(digest))?);
         }
         Ok(kept)
     }
@@ -209,11 +201,5 @@ impl Inner {
         }
         subjects.insert(*digest, subject);
         Ok(subject)
-    }
-
-    fn fallback(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Digest>> {
-        let tag: Tag = format!("sha256-{}", subject.hex()).parse()?;
-        let Some(index) = self.document(repository, &Pointer::Tag(tag))? else { return Ok(Vec::new()) };
-        Ok(Outline::parse(&index.bytes).map_err(|e| e.at(index.digest))?.documents)
     }
 }
