@@ -16,6 +16,7 @@ pub use descriptor::{Descriptor, MediaType, Role, media};
 pub use digest::{Digest, Hasher};
 pub use document::{
     Child, Config, Document, LayoutIndex, NamedDescriptor, check_document, document_type, own_media_type,
+    subject,
 };
 pub use platform::Platform;
 pub use reference::{Name, Registry, Repository, Tag};
