@@ -194,7 +194,7 @@ impl Pusher<'_> {
 /// What is wrong with what a registry gives out; how many of the images are there. An image that
 /// `must` be there is missed. What a registry says while it dies is not held against it.
 fn looked_at(address: &str, parcels: &[Parcel], must: &BTreeSet<usize>) -> Result<usize, String> {
-    let Some(mut connection) = Connection::to(address) else { return Ok(0) };
+    let Some(mut connection) = Connection::try_to(address) else { return Ok(0) };
     let mut get = |path: &str| {
         connection.try_send("GET", path, &[])?;
         connection.try_reply(false).filter(|reply| reply.whole)
@@ -291,7 +291,7 @@ impl Yard {
                 .map(|(parcel, seed)| {
                     let (pulse, address) = (pulse.clone(), &address);
                     scope.spawn(move || {
-                        let connection = Connection::to(address).ok_or(Stop::Gone)?;
+                        let connection = Connection::try_to(address).ok_or(Stop::Gone)?;
                         Pusher { connection, parcel, dice: Dice::seeded(seed), pulse }.push()
                     })
                 })

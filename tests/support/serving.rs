@@ -74,7 +74,7 @@ impl Serving {
 
     /// A connection for several requests.
     pub fn connect(&self) -> Connection {
-        Connection::to(&self.address).unwrap()
+        Connection::try_to(&self.address).unwrap()
     }
 
     /// `kill -9`. It is gone when this returns.
@@ -109,7 +109,7 @@ pub struct Connection {
 
 impl Connection {
     /// To a server that may be gone.
-    pub fn to(address: &str) -> Option<Self> {
+    pub fn try_to(address: &str) -> Option<Self> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Some(Connection { address: address.to_owned(), stream: BufReader::new(stream) })
