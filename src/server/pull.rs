@@ -1,8 +1,8 @@
 //! Giving out: documents, blobs and ranges of them, tags, referrers, the catalog.
 
 use bytes::Bytes;
-use http::StatusCode;
-use http::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LINK, RANGE};
+use http::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_RANGE, LINK, RANGE};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::Server;
@@ -41,11 +41,13 @@ impl Server {
         name: &Repository,
         digest: &Digest,
         query: &Query,
+        method: &Method,
         headers: &HeaderMap,
     ) -> Result<Answer, Answer> {
         for name in Server::names(name, query.namespace()) {
             if let Some(extent) = self.holdings.blob(&name, digest).await.map_err(|e| self.broken(e))? {
-                return stretch(extent, digest, headers);
+                let asked = asked(method, headers, digest, extent.size);
+                return stretch(extent, digest, asked);
             }
         }
         Err(Answer::error(Code::BlobUnknown, "no such blob"))
@@ -120,7 +122,7 @@ pub fn referrer(kept: &Kept) -> Value {
 }
 
 /// A blob, or the range of it that is asked for (RFC 9110 §14; one range, as registries do).
-fn stretch(extent: Extent, digest: &Digest, headers: &HeaderMap) -> Result<Answer, Answer> {
+fn stretch(extent: Extent, digest: &Digest, asked: Asked) -> Result<Answer, Answer> {
     let size = extent.size;
     let common = |answer: Answer| {
         answer
@@ -128,8 +130,7 @@ fn stretch(extent: Extent, digest: &Digest, headers: &HeaderMap) -> Result<Answe
             .with(DIGEST, digest.to_string())
             .with(ETAG, format!("\"{digest}\""))
     };
-    let range = headers.get(RANGE).and_then(|value| value.to_str().ok()).map(|text| range(text, size));
-    match range.unwrap_or(Asked::All) {
+    match asked {
         Asked::All => {
             Ok(common(Answer::of(StatusCode::OK, "application/octet-stream", Body::Stretch(extent))))
         }
@@ -144,6 +145,16 @@ fn stretch(extent: Extent, digest: &Digest, headers: &HeaderMap) -> Result<Answe
             let answer = Answer::error(Code::RangeInvalid, "the blob does not have this range");
             Err(common(answer).with(CONTENT_RANGE, format!("bytes */{size}")))
         }
+    }
+}
+
+/// Ranges are for GET alone (RFC 9110 §14.2), and for those who hold the beginning of this blob and
+/// not of another (§13.1.5).
+fn asked(method: &Method, headers: &HeaderMap, digest: &Digest, size: u64) -> Asked {
+    let ours = headers.get(IF_RANGE).is_none_or(|held| *held == *format!("\"{digest}\""));
+    match headers.get(RANGE).and_then(|value| value.to_str().ok()) {
+        Some(text) if ours && method == Method::GET => range(text, size),
+        _ => Asked::All,
     }
 }
 
