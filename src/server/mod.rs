@@ -108,7 +108,7 @@ impl Server {
                 self.manifest(&name, &reference, &query).await
             }
             (Method::GET | Method::HEAD, Route::Blob(name, digest)) => {
-                self.blob(&name, &digest, &query, &request.method, &request.headers).await
+                self.blob(&name, &digest, &query, &request.headers).await
             }
             (Method::GET | Method::HEAD, Route::Referrers(name, digest)) => {
                 self.referrers(&name, &digest, &query).await

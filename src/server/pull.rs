@@ -1,8 +1,8 @@
 //! Giving out: documents, blobs and ranges of them, tags, referrers, the catalog.
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_RANGE, LINK, RANGE};
-use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::Server;
@@ -41,12 +41,11 @@ impl Server {
         name: &Repository,
         digest: &Digest,
         query: &Query,
-        method: &Method,
         headers: &HeaderMap,
     ) -> Result<Answer, Answer> {
         for name in Server::names(name, query.namespace()) {
             if let Some(extent) = self.holdings.blob(&name, digest).await.map_err(|e| self.broken(e))? {
-                let asked = asked(method, headers, digest, extent.size);
+                let asked = asked(headers, digest, extent.size);
                 return stretch(extent, digest, asked);
             }
         }
@@ -148,12 +147,11 @@ fn stretch(extent: Extent, digest: &Digest, asked: Asked) -> Result<Answer, Answ
     }
 }
 
-/// Ranges are for GET alone (RFC 9110 §14.2), and for those who hold the beginning of this blob and
-/// not of another (§13.1.5).
-fn asked(method: &Method, headers: &HeaderMap, digest: &Digest, size: u64) -> Asked {
+/// Ranges are for those who hold the beginning of this blob and not of another (RFC 9110 §13.1.5).
+fn asked(headers: &HeaderMap, digest: &Digest, size: u64) -> Asked {
     let ours = headers.get(IF_RANGE).is_none_or(|held| *held == *format!("\"{digest}\""));
     match headers.get(RANGE).and_then(|value| value.to_str().ok()) {
-        Some(text) if ours && method == Method::GET => range(text, size),
+        Some(text) if ours => range(text, size),
         _ => Asked::All,
     }
 }
