@@ -29,7 +29,7 @@ use crate::manifest::Narrow;
 use crate::policy;
 use crate::registry;
 use crate::release::Moment;
-use crate::server::{Certificate, Limits, Listener, Log, Server};
+use crate::server::{Certificate, Limits, Listener, Log, Page, Server};
 use crate::store::Sweep;
 use crate::trust::{Keyring, Passphrase, SigningKey, minisign_key};
 use crate::verbs::export::{Export, Target};
@@ -341,7 +341,7 @@ fn serve_verb(args: ServeArgs, progress: ProgressMode) -> Result<()> {
             holdings: offer.holdings,
             stock: offer.stock,
             gate,
-            page: None,
+            page: Page::new(offer.shown),
             trouble: Arc::new(report::failure),
         };
         let listener = Listener { socket, tls, limits: Limits::default(), log };

@@ -19,7 +19,7 @@ mod secure;
 
 use std::sync::Arc;
 
-use http::header::{ALLOW, HeaderMap, HeaderName};
+use http::header::{ALLOW, HeaderMap, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, StatusCode};
 
 use crate::content::{Holdings, Stock, Unverified};
@@ -29,10 +29,11 @@ use crate::oci::{Registry, Repository};
 pub use answer::{Answer, Body};
 pub use gate::{Gate, Users};
 pub use listen::{Limits, Line, Listener, Log, Way};
-pub use page::Page;
+pub use page::{Cover, Page, Shown, Signature, Verified};
 pub use secure::Certificate;
 
 use answer::Code;
+use page::Host;
 use route::{Query, Route, route};
 
 /// What is served, to whom, and how.
@@ -44,7 +45,7 @@ pub struct Server {
     /// Who may come in.
     pub gate: Gate,
     /// What people see.
-    pub page: Option<Page>,
+    pub page: Page,
     /// Told what went wrong inside: it is nobody's business outside.
     pub trouble: Arc<dyn Fn(&Error) + Send + Sync>,
 }
@@ -79,6 +80,8 @@ impl Server {
             // Clients of the first registries look for it before they go on.
             answer = answer.with(DOCKER_VERSION, "registry/2.0");
         }
+        // What somebody pushed is never to be taken for a page.
+        answer = answer.with(X_CONTENT_TYPE_OPTIONS, "nosniff");
         if let Some(namespace) = namespace {
             answer = answer.with(NAMESPACE, namespace.as_str());
         }
@@ -97,7 +100,10 @@ impl Server {
         }
         match (request.method.clone(), route) {
             (Method::GET | Method::HEAD, Route::Root) => Ok(Answer::json(&serde_json::json!({}))),
-            (Method::GET | Method::HEAD, Route::Page(path)) => self.page(&path),
+            (Method::GET | Method::HEAD, Route::Page(path)) => {
+                let host = Host::of(&request);
+                self.page(&path, host, &query).await
+            }
             (Method::GET | Method::HEAD, Route::Catalog) => self.catalog(&query).await,
             (Method::GET | Method::HEAD, Route::Tags(name)) => self.tags(&name, &query).await,
             (Method::GET | Method::HEAD, Route::Manifest(name, reference)) => {
