@@ -10,6 +10,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod browser;
 pub mod images;
 pub mod lying;
 pub mod parts;

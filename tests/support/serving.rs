@@ -74,9 +74,7 @@ impl Serving {
 
     /// A connection for several requests.
     pub fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Connection { address: self.address.clone(), stream: BufReader::new(stream) }
+        Connection::to(&self.address)
     }
 
     /// Sends a signal by its name, and waits for the end; its exit code.
@@ -105,6 +103,13 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// A connection to whatever listens at `host:port`.
+    pub fn to(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Connection { address: address.to_owned(), stream: BufReader::new(stream) }
+    }
+
     /// Sends a request without a body.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) {
         let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
@@ -134,8 +139,8 @@ impl Connection {
         loop {
             let mut line = String::new();
             self.stream.read_line(&mut line).unwrap();
-            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-            headers.insert(name.to_lowercase(), value.to_owned());
+            let Some((name, value)) = line.trim_end().split_once(':') else { break };
+            headers.insert(name.to_lowercase(), value.trim_start().to_owned());
         }
         let length: usize = headers.get("content-length").map_or(0, |text| text.parse().unwrap());
         let mut body = vec![0; if head { 0 } else { length }];
