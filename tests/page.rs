@@ -18,7 +18,7 @@ use support::browser::{Browser, ELSEWHERE, ENTER, RIGHT, TAB};
 use support::images::{Image, Layout};
 use support::parts::Parts;
 use support::serving::{Reply, Serving};
-use support::{EXPORT, Scratch, sha256};
+use support::{EXPORT, Scratch, peer, sha256};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const HOSTILE: &str = "</table><script>alert('pwned')</script><img src=x onerror=alert(1)> \u{202e}";
@@ -166,6 +166,30 @@ fn hosts_that_are_none_are_not_repeated() {
     assert!(page.contains("docker pull registry.edge.local:5000/nexus/agent:2.1.0"));
     // A host that Docker would take for a name on Docker Hub gets its port.
     assert!(asked("Host: edge\r\n").contains("docker pull edge:80/nexus/agent:2.1.0"));
+}
+
+#[test]
+fn over_tls_clients_are_told_so() {
+    if !peer("curl") {
+        return;
+    }
+    let scratch = exported();
+    let registry = serve(&scratch, "bundle.tar --self-signed");
+    let page =
+        scratch.run("curl", &format!("--silent --fail --insecure https://{}/", registry.address)).ok().stdout;
+    for said in [
+        format!("https://{}", registry.address),
+        format!("/etc/docker/certs.d/{}/ca.crt", registry.address),
+        format!("/etc/containers/certs.d/{}/ca.crt", registry.address),
+        format!("ca = &quot;/etc/containerd/certs.d/{}/ca.crt&quot;", registry.address),
+        "ca_file: /etc/rancher/k3s/sealift-ca.crt".to_owned(),
+        format!("podman pull {}/nexus/agent:2.1.0", registry.address),
+    ] {
+        assert!(page.contains(&said), "{said} in {page}");
+    }
+    for word in ["tls-verify=false", "plain-http", "insecure"] {
+        assert!(!page.contains(word), "{word} in {page}");
+    }
 }
 
 // ── What it tells of bundles ─────────────────────────────────────────────────────────────────────

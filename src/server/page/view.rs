@@ -499,7 +499,7 @@ fn summary(card: &Card) -> String {
 
 fn attached_row(to: &mut Html, attached: &Attached, file: Option<&File>) {
     let label = file.map_or(kind(attached.kind), |file| file.label);
-    let platform = attached.platform.as_ref().map_or_else(|| "all".to_owned(), ToString::to_string);
+    let platform = attached.platform.as_ref().map_or_else(|| "all platforms".to_owned(), ToString::to_string);
     let size = file.map_or(attached.size, |file| file.size);
     let digest = file.map_or(attached.digest, |file| file.digest);
     html!(to, "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\">"(label));
@@ -585,4 +585,62 @@ fn foot(to: &mut Html, listing: &Listing) {
         html!(to, "\">/api/v1/contents</a>. Check a store with <code>sealift store check</code>.</p>\n");
     }
     html!(to, "<p>sealift " (env!("CARGO_PKG_VERSION")) "</p>\n</footer>\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::{Channel, Check, PolicyRecord, Tier};
+
+    fn moment(text: &str) -> Moment {
+        serde_json::from_str(&format!("{text:?}")).unwrap()
+    }
+
+    fn cover(expires: Option<&str>, expired: bool, result: Outcome) -> Cover {
+        Cover {
+            name: "nexus".parse().unwrap(),
+            version: "1".parse().unwrap(),
+            tier: Tier::Community,
+            channel: Channel::Staging,
+            created: moment("2026-01-01T00:00:00Z"),
+            expires: expires.map(moment),
+            expired,
+            sequence: None,
+            upgrades_from: None,
+            producer: "sealift".to_owned(),
+            policy: PolicyRecord {
+                checks: vec![Check { id: "budget".to_owned(), result }],
+                profile: "community".to_owned(),
+            },
+            signers: Vec::new(),
+            verified: Verified::All,
+            bytes: 1,
+            images: 0,
+        }
+    }
+
+    #[test]
+    fn verdicts_are_words_and_signs_and_not_only_colours() {
+        let now = moment("2026-11-21T12:00:00Z");
+        for (cover, said) in [
+            (cover(None, false, Outcome::Pass), ["–</span><span>Does not expire", "</strong>: kept"]),
+            (
+                cover(Some("2027-11-21T12:00:00Z"), false, Outcome::Warn),
+                ["2027-11-21 12:00 UTC</time>, in 365 days", "</strong>: broken, which this profile allows"],
+            ),
+            (
+                cover(Some("2026-11-22T13:00:00Z"), false, Outcome::Waived),
+                ["!</span><span><strong>Expires soon</strong>", "waived by somebody responsible"],
+            ),
+            (
+                cover(Some("2026-11-21T12:00:00Z"), true, Outcome::Fail),
+                ["✗</span><span><strong>Expired</strong> on", "</strong>: broken</span>"],
+            ),
+        ] {
+            let mut to = Html::default();
+            bundle(&mut to, &cover, true, now);
+            let text = to.into_text();
+            assert!(said.iter().all(|said| text.contains(said)), "{said:?} in {text}");
+        }
+    }
 }
