@@ -283,7 +283,7 @@ impl Inner {
     }
 
     /// What a document refers to, read once.
-    fn subject(&self, digest: &Digest) -> Result<Option<Digest>> {
+    pub fn subject(&self, digest: &Digest) -> Result<Option<Digest>> {
         if let Some(subject) = lock(&self.subjects).get(digest) {
             return Ok(*subject);
         }
@@ -297,7 +297,8 @@ impl Inner {
         Ok(subject)
     }
 
-    fn fallback(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Digest>> {
+    /// What the index under the fallback tag lists.
+    pub fn fallback(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Digest>> {
         let tag: Tag = format!("sha256-{}", subject.hex()).parse()?;
         let Some(index) = self.document(repository, &Pointer::Tag(tag))? else { return Ok(Vec::new()) };
         Ok(Outline::parse(&index.bytes).map_err(|e| e.at(index.digest))?.documents)

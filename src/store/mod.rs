@@ -20,6 +20,7 @@ mod inner;
 mod inspect;
 mod outline;
 mod paths;
+mod referring;
 mod removal;
 mod shelf;
 mod sweep;
@@ -163,6 +164,15 @@ impl Holdings for Store {
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Kept>> {
         let (repository, subject) = (repository.clone(), *subject);
         self.work(move |inner| inner.referrers(&repository, &subject)).await
+    }
+
+    async fn referring(
+        &self,
+        repository: &Repository,
+        subjects: &HashSet<Digest>,
+    ) -> Result<Vec<(Digest, Digest)>> {
+        let (repository, subjects) = (repository.clone(), subjects.clone());
+        self.work(move |inner| inner.referring(&repository, &subjects)).await
     }
 }
 

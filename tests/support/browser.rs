@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ impl Browser {
         let profile = tempfile::tempdir().unwrap();
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
+            .process_group(0)
             .env("HOME", profile.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -188,12 +190,17 @@ impl Drop for Browser {
     fn drop(&mut self) {
         // The driver ends the browser; a test that failed half-way may have lost it.
         if let Ok(mut stream) = TcpStream::connect(&self.address) {
-            let request = format!("DELETE {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", self.session);
+            // It listens to those only who call it by its own name.
+            let (session, address) = (&self.session, &self.address);
+            let request =
+                format!("DELETE {session} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
             let _ = stream.write_all(request.as_bytes());
             let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
             let _ = stream.read(&mut [0; 64]);
         }
-        let _ = self.driver.kill();
+        // Whatever it has left behind is of its group.
+        let group = format!("-{}", self.driver.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.driver.wait();
     }
 }

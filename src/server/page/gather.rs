@@ -2,7 +2,7 @@
 //! their signed statements. However much there is, one page of it is looked at, and a bounded number of
 //! documents; what is left out is said.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::attached::{Attached, Entry, Sketch, Subject, belongs_elsewhere};
 use super::listing::{Build, Card};
@@ -62,6 +62,7 @@ impl<'a> Gather<'a> {
             self.complete(&mut card, None).await;
             cards.push(card);
         }
+        self.referrers(&mut cards).await;
         let end = from.saturating_add(cards.len());
         (cards, more.then(|| end.to_string()))
     }
@@ -83,6 +84,7 @@ impl<'a> Gather<'a> {
                 Some(tag) => self.found(&mut stock, repository, tag).await,
             }
         }
+        self.referrers(&mut stock.cards).await;
         Ok(Some(stock))
     }
 
@@ -140,8 +142,8 @@ impl<'a> Gather<'a> {
         stock.cards.push(card);
     }
 
-    /// Adds what the documents say to what is known: builds, where no statement names them, and what is
-    /// attached to the image and to each of them.
+    /// Adds what the image's own documents say to what is known: builds, where no statement names them, and
+    /// attestations.
     async fn complete(&mut self, card: &mut Card, top: Option<Kept>) {
         self.gap = None;
         let top = match top {
@@ -156,8 +158,6 @@ impl<'a> Gather<'a> {
                 _ => {}
             }
         }
-        self.referrers(card).await;
-        card.attached.sort_by(|a, b| (a.kind, &a.platform, a.digest).cmp(&(b.kind, &b.platform, b.digest)));
         card.unread = self.gap;
     }
 
@@ -213,23 +213,39 @@ impl<'a> Gather<'a> {
         Config::parse(&bytes).ok()?.platform
     }
 
-    /// What refers to the image or to one of its builds, by the specification or by a tag of cosign's.
-    async fn referrers(&mut self, card: &mut Card) {
-        let top = Subject { digest: card.digest, platform: None };
-        let builds = card.platforms.iter().filter(|build| build.digest != card.digest);
-        let builds = builds.map(|build| Subject { digest: build.digest, platform: build.platform.clone() });
-        let subjects: Vec<_> = std::iter::once(top).chain(builds).collect();
-        for subject in subjects {
-            if self.spend(0).is_none() {
-                return;
+    /// What refers to the images or to one of their builds, by the specification or by a tag of cosign's. Each
+    /// repository is asked once.
+    async fn referrers(&mut self, cards: &mut [Card]) {
+        let mut asked: BTreeMap<Repository, HashSet<Digest>> = BTreeMap::new();
+        for card in cards.iter() {
+            let subjects = card.subjects().into_iter().map(|subject| subject.digest);
+            asked.entry(card.repository.clone()).or_default().extend(subjects);
+        }
+        let mut found = HashMap::new();
+        for (repository, subjects) in asked {
+            let pairs = self.holdings.referring(&repository, &subjects).await;
+            found.insert(repository, self.well(pairs));
+        }
+        for card in cards {
+            self.gap = card.unread;
+            match found.get(&card.repository).and_then(Option::as_ref) {
+                Some(pairs) => self.refer(card, pairs).await,
+                None => self.gap = Some(DAMAGED),
             }
-            let found = self.holdings.referrers(&card.repository, &subject.digest).await;
-            for kept in self.well(found).unwrap_or_default() {
-                self.attach(card, &kept, subject.clone());
-            }
-            for tag in subject.tags() {
-                let found = self.holdings.document(&card.repository, &Pointer::Tag(tag)).await;
-                if let Some(kept) = self.well(found).flatten() {
+            card.attached
+                .sort_by(|a, b| (a.kind, &a.platform, a.digest).cmp(&(b.kind, &b.platform, b.digest)));
+            card.unread = self.gap;
+        }
+    }
+
+    /// Those of one image.
+    async fn refer(&mut self, card: &mut Card, pairs: &[(Digest, Digest)]) {
+        for subject in card.subjects() {
+            let digests = pairs.iter().filter(|(about, _)| *about == subject.digest);
+            let pointers = digests.map(|(_, digest)| Pointer::Digest(*digest));
+            let pointers: Vec<_> = pointers.chain(subject.tags().into_iter().map(Pointer::Tag)).collect();
+            for pointer in pointers {
+                if let Some(kept) = self.document(&card.repository, pointer).await {
                     self.attach(card, &kept, subject.clone());
                 }
             }

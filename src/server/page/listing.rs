@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::attached::Attached;
+use super::attached::{Attached, Subject};
 use crate::oci::{Digest, Name, Platform, Repository, Tag};
 use crate::plan::Omitted;
 use crate::release::{Channel, Moment, PolicyRecord, ReleaseName, Tier, UpgradePath, Version};
@@ -153,6 +153,14 @@ impl Card {
             (_, _, Some(tag)) => format!("{}:{tag}", self.repository),
             _ => self.repository.to_string(),
         }
+    }
+
+    /// What something may belong to: the image and each of its builds.
+    pub fn subjects(&self) -> Vec<Subject> {
+        let top = Subject { digest: self.digest, platform: None };
+        let builds = self.platforms.iter().filter(|build| build.digest != self.digest);
+        let builds = builds.map(|build| Subject { digest: build.digest, platform: build.platform.clone() });
+        std::iter::once(top).chain(builds).collect()
     }
 
     /// Bytes of all builds that are here.
