@@ -138,7 +138,7 @@ fn whoever_has_to_log_in_for_pulling_has_to_for_the_page() {
     assert_eq!(contents(&open)["login"], json!(false));
     assert!(!text(&open.get("/")).contains("docker login"));
     // Whether it is alive is no secret.
-    assert_eq!(registry.get("/healthz").status, 200);
+    assert_eq!(closed.get("/healthz").status, 200);
 }
 
 #[test]
