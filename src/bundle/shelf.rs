@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use super::contents::{Contents, Entry};
 use super::head::mismatch;
 use super::reader::{Bundle, Medium, Trusted, Verified};
-use crate::content::file::{PIECE, ReadAt, ended, read_at_most};
+use crate::content::file::{PIECE, ReadAt, ended, read_at_most, turn};
 use crate::content::{Extent, Holdings, Kept, Pointer};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -83,7 +83,12 @@ impl Shelf {
         let read = || async {
             let (bytes, place, offset, size) =
                 (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
-            let digest = tokio::task::spawn_blocking(move || digest_of(&*bytes, &place, offset, size)).await;
+            let turn = turn(&*bytes).await;
+            let digest = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                digest_of(&*bytes, &place, offset, size)
+            })
+            .await;
             match digest.map_err(|_| ended())?? {
                 digest if digest == entry.digest => Ok(()),
                 digest => Err(mismatch(&entry.path(), digest, Some(entry.digest)).at(&self.place)),
@@ -99,7 +104,9 @@ impl Shelf {
         };
         self.check(entry).await?;
         let (bytes, place, offset, size) = (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
+        let turn = turn(&*bytes).await;
         let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let mut buffer = vec![0; size as usize];
             let count = read_at_most(&*bytes, &mut buffer, offset).map_err(|e| {
                 Error::io("cannot read the bundle", format_args!("{place} at byte {offset}"), &e)

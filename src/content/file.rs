@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
@@ -19,6 +20,17 @@ pub const PIECE: usize = 256 << 10;
 pub trait ReadAt: Send + Sync + 'static {
     /// Reads some bytes from `offset` on into `buffer`; none at the end. As `pread(2)`.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize>;
+
+    /// Where every reader takes much memory: whoever reads without being one of a few takes one of these first.
+    fn turns(&self) -> Option<Arc<Semaphore>> {
+        None
+    }
+}
+
+/// Waits for a turn where there are turns.
+pub async fn turn(of: &dyn ReadAt) -> Option<OwnedSemaphorePermit> {
+    // They are never closed.
+    of.turns()?.acquire_owned().await.ok()
 }
 
 impl ReadAt for File {
@@ -37,17 +49,30 @@ pub fn stream(
     offset: u64,
     length: u64,
 ) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+    stream_of(|| PIECE, file, place, offset, length)
+}
+
+/// The same in pieces of a size that is asked for before each.
+pub fn stream_of(
+    piece: impl Fn() -> usize + Send + 'static,
+    file: Arc<dyn ReadAt>,
+    place: String,
+    offset: u64,
+    length: u64,
+) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
     stream::try_unfold((offset, length), move |(offset, left)| {
         let (file, place) = (file.clone(), place.clone());
+        let want = left.min(piece() as u64) as usize;
         async move {
             if left == 0 {
                 return Ok(None);
             }
-            let want = left.min(PIECE as u64) as usize;
             let shrunk = Error::new(Kind::Truncated, "the file became shorter while it was read")
                 .at(&place)
                 .hint("is the medium still plugged in? copy the file again; the same command then goes on");
+            let turn = turn(&*file).await;
             let read = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
                 let mut piece = Lent::of(want);
                 let count = read_at_most(&*file, piece.as_mut(), offset)
                     .map_err(|e| {
