@@ -24,7 +24,7 @@ use support::{EXPORT, Scratch};
 const CLIENTS: usize = 256;
 
 /// Bytes of a layer: more than what the kernel takes for a client that does not read yet.
-const LAYER: usize = 6_000_000;
+const LAYER: usize = 4_000_000;
 
 /// The most memory that the server may ever have had.
 const MEMORY: u64 = 64 << 20;
@@ -45,7 +45,7 @@ fn plain(registry: &Serving) -> Box<dyn Line> {
 
 /// TLS, by the authority that the registry has printed.
 fn secured(registry: &Serving) -> Box<dyn Line> {
-    let authority = registry.said[registry.said.find("-----BEGIN").unwrap()..].as_bytes();
+    let authority = &registry.said.as_bytes()[registry.said.find("-----BEGIN").unwrap()..];
     let mut roots = rustls::RootCertStore::empty();
     roots.add(rustls::pki_types::CertificateDer::from_pem_slice(authority).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -55,6 +55,9 @@ fn secured(registry: &Serving) -> Box<dyn Line> {
     let client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
     Box::new(rustls::StreamOwned::new(client, TcpStream::connect(&registry.address).unwrap()))
 }
+
+/// How a client connects.
+type Connect = fn(&Serving) -> Box<dyn Line>;
 
 /// Reads the head of an answer, and no byte more.
 fn head(line: &mut impl Read) -> String {
@@ -69,7 +72,7 @@ fn head(line: &mut impl Read) -> String {
 
 /// Pulls every layer by many clients at once. All have their answer's head before anybody reads on, so the
 /// server has as many answers under way as there are clients.
-fn pulled_by_all(registry: &Serving, parts: &Parts, more: &str, connect: fn(&Serving) -> Box<dyn Line>) {
+fn pulled_by_all(registry: &Serving, parts: &Parts, more: &str, connect: Connect) {
     let layers: Vec<_> = parts.0.iter().filter(|entry| entry.content.len() > LAYER).collect();
     assert!(layers.len() > 2, "they are to be pulled from several places");
     let all_asked = Barrier::new(CLIENTS);
@@ -108,7 +111,7 @@ fn peak(registry: &Serving) -> u64 {
 fn hundreds_pull_at_once_and_memory_stays_small() {
     let scratch = exported();
     let parts = Parts::read(&scratch.read("bundle.tar"));
-    let connect: [(&str, &str, fn(&Serving) -> Box<dyn Line>); 5] = [
+    let ways: [(&str, &str, Connect); 5] = [
         ("bundle.tar", "", plain),
         // An announcement that is left to the other hand (src/server/plain.rs).
         ("bundle.tar", "TE: trailers\r\n", plain),
@@ -116,7 +119,7 @@ fn hundreds_pull_at_once_and_memory_stays_small() {
         ("bundle.tar.zst", "", plain),
         ("bundle.tar.zst --head-first", "TE: trailers\r\n", plain),
     ];
-    for (way, more, connect) in connect {
+    for (way, more, connect) in ways {
         let registry = Serving::start(&scratch, &format!("{way} --trust trust"));
         pulled_by_all(&registry, &parts, more, connect);
         let peak = peak(&registry);

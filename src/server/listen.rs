@@ -256,7 +256,7 @@ fn response(answer: Answer, way: &Way) -> hyper::Response<Sent> {
             let place = "a blob".to_owned();
             let way = way.clone();
             let pieces =
-                file::stream_of(move || way.piece(), extent.medium, place, extent.offset, extent.size);
+                file::stream_among(move || way.piece(), extent.medium, place, extent.offset, extent.size);
             Either::Right(StreamBody::new(pieces.map(|piece| piece.map(Frame::data)).boxed()))
         }
     };

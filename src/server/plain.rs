@@ -3,7 +3,8 @@
 //! processor time. Everything that has a body, or asks for anything special, goes on by hyper, with
 //! the bytes that were read already.
 
-use std::io::{self, IoSliceMut};
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,7 +13,6 @@ use std::time::Instant;
 use bytes::{Buf, BytesMut};
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use rustix::io::ReadWriteFlags;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::Request;
 use super::answer::{Answer, Body};
 use super::listen::{Line, Way, by_hyper};
+use crate::content::file::ReadAt;
 use crate::content::{Extent, Unverified, file};
 use crate::limits;
 
@@ -198,14 +199,12 @@ async fn written(stream: &mut TcpStream, bytes: &[u8], way: &Way) -> io::Result<
 }
 
 /// Whether a byte of a file is there without waiting for a disk, and with it most likely what stands before it:
-/// files are read ahead from front to back. `false` where the file system cannot tell (preadv2(2), `RWF_NOWAIT`).
+/// files are read ahead from front to back.
 ///
 /// A disk may take long, and a broken one minutes; then this thread's other connections have to be moved to
 /// another thread (`block_in_place`), which costs more than sending what is in memory.
-fn in_memory(file: &std::fs::File, at: u64) -> bool {
-    let mut byte = [0];
-    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, ReadWriteFlags::NOWAIT);
-    read.is_ok_and(|count| count == 1)
+fn in_memory(file: &File, at: u64) -> bool {
+    file.read_now(&mut [0], at) == 1
 }
 
 async fn writable(stream: &TcpStream, way: &Way) -> io::Result<()> {
@@ -213,7 +212,7 @@ async fn writable(stream: &TcpStream, way: &Way) -> io::Result<()> {
 }
 
 /// The kernel sends a stretch of the file.
-async fn by_kernel(stream: &TcpStream, file: &std::fs::File, extent: &Extent, way: &Way) -> io::Result<()> {
+async fn by_kernel(stream: &TcpStream, file: &File, extent: &Extent, way: &Way) -> io::Result<()> {
     let mut offset = extent.offset;
     let end = extent.offset.saturating_add(extent.size);
     while offset < end {
