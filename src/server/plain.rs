@@ -1,7 +1,8 @@
 //! The short way of reading over plain HTTP/1.1: requests without a body are read and answered
-//! here, and stretches of files are sent by the kernel (sendfile(2)), which takes a tenth of the
-//! processor time. Everything that has a body, or asks for anything special, goes on by hyper, with
-//! the bytes that were read already.
+//! here, and stretches of files are sent by the kernel (sendfile(2)). Where 64 pull at once that takes less than
+//! half of the processor time of the way by hyper: 0.21 s for a gigabyte instead of 0.49 s (medians of 3 on
+//! loopback, the same release build, the other way asked for by `TE: trailers`). Everything that has a body, or
+//! asks for anything special, goes on by hyper, with the bytes that were read already.
 
 use std::fs::File;
 use std::io;
