@@ -2,11 +2,11 @@
 //! with curl and openssl could reach who knew every digest beforehand.
 //!
 //! ```text
-//! cargo bench --bench versus [-- --size small] [--runs 5] [--only export,import] [--layout DIR] [--keep]
+//! cargo bench --bench versus [-- --size small] [--runs 5] [--only export,serve] [--layout DIR] [--keep]
 //! ```
 //!
 //! Everything happens on this machine: images of about two gigabytes are made (once), loaded into a
-//! docker-registry on a loopback port, and carried from there into empty ones. All runs of a step are
+//! docker-registry on a loopback port, carried from there into empty ones, and served. All runs of a step are
 //! interleaved, forwards and then backwards, so that a slow minute of the machine hits all alike. Before
 //! each run its input is read once (so it is in memory) and dirty pages are written out. Each result is
 //! looked at; who leaves something out has failed and has no time. The whole takes half an hour and 25 GB
@@ -21,8 +21,10 @@ mod check;
 mod contestants;
 mod limit;
 mod measure;
+mod pull;
 mod report;
 mod server;
+mod serving;
 mod set;
 
 use std::fs;
@@ -36,8 +38,9 @@ use serde_json::json;
 
 use contestants::{Contestant, Lanes, OTHERS, SEALIFT, SEALIFT_PIPE, SEALIFT_ZSTD};
 use measure::{Cost, Order};
-use report::{Row, Table};
+use report::{Row, Scale, Table};
 use server::Server;
+use serving::{HOSTS, Host};
 use set::Set;
 
 /// Whatever goes wrong ends the benchmark, and is told.
@@ -84,10 +87,11 @@ enum Step {
     Verify,
     Import,
     Reimport,
+    Serve,
 }
 
 impl Step {
-    const ALL: [Step; 4] = [Step::Export, Step::Verify, Step::Import, Step::Reimport];
+    const ALL: [Step; 5] = [Step::Export, Step::Verify, Step::Import, Step::Reimport, Step::Serve];
 
     fn title(self) -> &'static str {
         match self {
@@ -95,6 +99,7 @@ impl Step {
             Step::Verify => "verify: are the files what they were?",
             Step::Import => "import: from the files into an empty registry",
             Step::Reimport => "re-import: the same once more, with nothing to do",
+            Step::Serve => "serve: out of the files to clients",
         }
     }
 
@@ -105,6 +110,8 @@ impl Step {
             Step::Import => of.import,
             // Lists for curl say what to send, not what is missing.
             Step::Reimport => of.import.filter(|_| of.limit.is_none()),
+            // Not a script: see `serving.rs`.
+            Step::Serve => None,
         }
     }
 }
@@ -124,7 +131,7 @@ fn begin() -> Result<u8> {
     match arguments.next() {
         Some(first) if first == measure::HELPER => return measure::help(arguments),
         Some(first) if first == server::SERVER => {
-            return server::serve(&arguments.next().ok_or("no configuration")?);
+            return server::become_server(arguments);
         }
         _ => {}
     }
@@ -153,6 +160,9 @@ fn print_commands() {
         }
         println!();
     }
+    for host in &HOSTS {
+        println!("# {}: {}", host.name, host.remark);
+    }
 }
 
 fn bench(arguments: &Arguments) -> Result<()> {
@@ -178,6 +188,7 @@ struct Course {
     set: Set,
     source: Server,
     contestants: Vec<&'static Contestant>,
+    hosts: Vec<&'static Host>,
     absent: Vec<&'static str>,
     skipped: Vec<&'static str>,
 }
@@ -188,33 +199,38 @@ type Outcome = std::result::Result<Cost, String>;
 impl Course {
     fn prepare(arguments: &Arguments, root: &Path, place: &Path) -> Result<Self> {
         eprintln!("making the images");
-        let small = Set::made(&set::SMALL, root)?;
         let set = match (&arguments.layout, arguments.size) {
             (Some(layout), _) => Set::read(&fs::canonicalize(layout)?)?,
             (None, Size::Big) => Set::made(&set::BIG, root)?,
-            (None, Size::Small) => Set::read(&small.root)?,
+            (None, Size::Small) => Set::made(&set::SMALL, root)?,
         };
         for directory in ["lists", "carried", "notes"] {
             fs::create_dir(place.join(directory))?;
         }
-        let asked = |of: &Contestant| {
-            arguments.who.is_empty() || arguments.who.iter().any(|name| of.name.contains(name.as_str()))
+        let asked = |name: &str| {
+            name == SEALIFT.name
+                || arguments.who.is_empty()
+                || arguments.who.iter().any(|part| name.contains(part.as_str()))
         };
         let (there, absent): (Vec<_>, Vec<_>) =
             OTHERS.iter().partition(|of| of.programs.iter().all(|program| installed(program)));
+        let (hosts, absent_hosts): (Vec<_>, Vec<_>) = HOSTS.iter().partition(|host| host.is_installed());
+        let absent = absent.iter().map(|of| of.name).chain(absent_hosts.iter().map(|host| host.name));
         let mut course = Course {
             place: place.to_owned(),
             source: Server::start(&place.join("source"))?,
             set,
             contestants: vec![&SEALIFT],
-            absent: absent.iter().map(|of| of.name).collect(),
+            hosts,
+            absent: absent.collect(),
             skipped: Vec::new(),
         };
         course.write_inputs()?;
         course.load_source()?;
-        course.probe(&small)?;
+        course.probe()?;
         course.contestants.extend(there);
-        course.contestants.retain(|of| of.name == SEALIFT.name || asked(of));
+        course.contestants.retain(|of| asked(of.name));
+        course.hosts.retain(|host| asked(host.name));
         course.require_room()?;
         Ok(course)
     }
@@ -266,20 +282,19 @@ impl Course {
         }
     }
 
-    /// Whether this sealift can write what not every sealift can.
-    fn probe(&mut self, small: &Set) -> Result<()> {
+    /// Whether this sealift can write what not every sealift can: tried with one image.
+    fn probe(&mut self) -> Result<()> {
+        let first = self.set.images.first().map_or("", |image| image.name.as_str());
         for contestant in [&SEALIFT_ZSTD, &SEALIFT_PIPE] {
-            fs::write(self.place.join("probe.toml"), small.release())?;
             let (name, begins): (_, &[u8]) = match contestant.name == SEALIFT_PIPE.name {
                 true => ("bundle.tar", b"bundle/SHA256SUMS"),
                 false => ("bundle.tar.zst", &[0x28, 0xb5, 0x2f, 0xfd]),
             };
             let script = contestant.export.unwrap_or_default();
-            let script = script.replace("=$SOURCE", &format!("=oci:{}", small.root.display()));
-            let variables = [("RELEASE", shown(&self.place.join("probe.toml")))];
+            let script = script.replace("\"$RELEASE\"", &format!("\"$RELEASE\" --image {first}"));
             self.emptied_places()?;
             // Whatever it says: what counts is whether the file is of that kind.
-            let _ = self.order_of(&script, &variables).run()?;
+            let _ = self.order_of(&script, &[("SOURCE", self.source.address())]).run()?;
             match fs::read(self.out().join(name)).is_ok_and(|bytes| bytes.starts_with(begins)) {
                 true => self.contestants.push(contestant),
                 false => self.skipped.push(contestant.name),
@@ -301,6 +316,10 @@ impl Course {
         }
         if steps.contains(&Step::Import) || steps.contains(&Step::Reimport) {
             tables.extend(self.imports(&steps, arguments.runs)?);
+        }
+        if steps.contains(&Step::Serve) {
+            let requests = if arguments.size == Size::Small { 1_000 } else { 10_000 };
+            tables.extend(self.serve(&self.hosts, arguments.runs, requests)?);
         }
         self.print_remarks();
         let report = root.join("report.json");
@@ -352,7 +371,7 @@ impl Course {
         let steps: &[Step] = if step == Step::Import { &[Step::Import, Step::Reimport] } else { &[step] };
         for step in steps {
             let rows = part.iter().map(|of| (of.name, Row::default())).collect();
-            tables.push(Table { step: step.title(), rows });
+            tables.push(Table { step: step.title(), scale: Scale::Carry, rows });
         }
         for round in 0..=runs {
             let mut turns: Vec<_> = part.iter().copied().enumerate().collect();
@@ -371,11 +390,7 @@ impl Course {
                     let Some((_, row)) = table.rows.get_mut(number) else { continue };
                     let step = table.step.split(':').next().unwrap_or_default();
                     eprintln!("{step}, {}, {}: {}", of.name, turn(round, runs), told(&outcome));
-                    match outcome {
-                        Ok(cost) if round > 0 => row.costs.push(cost),
-                        Ok(_) => {}
-                        Err(failure) => row.failure = Some(failure),
-                    }
+                    row.add(round, outcome);
                 }
             }
         }
@@ -401,9 +416,9 @@ impl Course {
         read_all(&input)?;
         rustix::fs::sync();
         let server = target.unwrap_or(&self.source);
-        let before = server.cpu();
+        let before = server.running().cpu();
         let outcome = self.order_of(script, &variables).run()?;
-        let registry_cpu = if step == Step::Verify { 0.0 } else { server.cpu() - before };
+        let registry_cpu = if step == Step::Verify { 0.0 } else { server.running().cpu() - before };
         let Ok(cost) = outcome else { return Ok(outcome) };
         let checked = match (step, target) {
             (Step::Export, _) => check::exported(&self.set, &self.out())?,
@@ -419,7 +434,8 @@ impl Course {
     /// Keeps the files of a contestant's first export, for its imports.
     fn carry(&self, of: &Contestant) -> Result<()> {
         let kept = self.place.join("carried").join(of.name);
-        let needed = of.limit.is_none() && (of.import.is_some() || of.verify.is_some());
+        let served = of.name == SEALIFT_ZSTD.name;
+        let needed = served || of.limit.is_none() && (of.import.is_some() || of.verify.is_some());
         if needed && !kept.exists() {
             fs::rename(self.out(), kept)?;
         }
@@ -512,11 +528,15 @@ impl Course {
             let untried = if of.tried { "" } else { "; commands from its documentation, not tried before" };
             println!("- {}: {}{untried}", of.name, of.remark);
         }
+        for host in &self.hosts {
+            println!("- {}: {}", host.name, host.remark);
+        }
     }
 
     fn report(&self, runs: u32, tables: &[Table]) -> serde_json::Value {
         let programs = self.contestants.iter().flat_map(|of| of.programs.iter().copied());
-        let mut versions = report::versions(programs.chain(["docker-registry"]));
+        let hosts = self.hosts.iter().filter_map(|host| host.program);
+        let mut versions = report::versions(programs.chain(hosts).chain(["docker-registry"]));
         versions.insert("sealift", report::version(env!("CARGO_BIN_EXE_sealift")));
         json!({
             "set": {

@@ -16,6 +16,15 @@ pub struct Row {
 }
 
 impl Row {
+    /// What a run gave; the first one warms up.
+    pub fn add(&mut self, round: u32, outcome: std::result::Result<Cost, String>) {
+        match outcome {
+            Ok(cost) if round > 0 => self.costs.push(cost),
+            Ok(_) => {}
+            Err(failure) => self.failure = Some(failure),
+        }
+    }
+
     fn of(&self, what: impl Fn(&Cost) -> f64) -> Vec<f64> {
         let mut numbers: Vec<f64> = self.costs.iter().map(what).collect();
         numbers.sort_by(f64::total_cmp);
@@ -34,10 +43,26 @@ impl Row {
     }
 }
 
+/// What is told of the runs of a step.
+#[derive(Clone, Copy)]
+pub enum Scale {
+    /// How long they took.
+    Carry,
+    /// How much flowed.
+    Flow {
+        /// Of what.
+        unit: &'static str,
+        /// How many thousands in a run.
+        thousands: f64,
+    },
+}
+
 /// One step: the contestants in their order.
 pub struct Table {
     /// What was done.
     pub step: &'static str,
+    /// What is told of it.
+    pub scale: Scale,
     /// Names and results.
     pub rows: Vec<(&'static str, Row)>,
 }
@@ -56,16 +81,41 @@ impl Table {
     /// For people.
     pub fn print(&self) {
         println!("\n## {}\n", self.step);
-        println!(
-            "| | seconds (least–most) | ÷ sealift | CPU s | registry CPU s | memory MB | extra disk MB |"
-        );
-        println!("|---|---|---|---|---|---|---|");
+        match self.scale {
+            Scale::Carry => println!(
+                "| | seconds (least–most) | ÷ sealift | CPU s | registry CPU s | memory MB | extra disk MB |\n\
+                 |---|---|---|---|---|---|---|"
+            ),
+            Scale::Flow { unit, .. } => println!(
+                "| | {unit} per second (least–most) | seconds ÷ sealift | server's CPU s per 1000 {unit} | \
+                 server's memory MB |\n|---|---|---|---|---|"
+            ),
+        }
         for (name, row) in &self.rows {
-            match &row.failure {
-                Some(failure) => println!("| {name} | failed: {failure} | | | | | |"),
-                None => self.print_row(name, row),
+            match (&row.failure, self.scale) {
+                (Some(failure), _) => println!("| {name} | failed: {failure} | | | |"),
+                (None, Scale::Carry) => self.print_row(name, row),
+                (None, Scale::Flow { thousands, .. }) => self.print_flow(name, row, thousands),
             }
         }
+    }
+
+    fn ratio(&self, wall: f64) -> String {
+        self.reference().map_or("–".to_owned(), |reference| format!("{:.2}", wall / reference))
+    }
+
+    fn print_flow(&self, name: &str, row: &Row, thousands: f64) {
+        let walls = row.of(|cost| cost.wall);
+        let rate = |wall: f64| thousands * 1e3 / wall;
+        println!(
+            "| {name} | {:.0} ({:.0}–{:.0}) | {} | {:.3} | {:.0} |",
+            rate(row.median(|cost| cost.wall)),
+            rate(walls.last().copied().unwrap_or(f64::NAN)),
+            rate(walls.first().copied().unwrap_or(f64::NAN)),
+            self.ratio(row.median(|cost| cost.wall)),
+            row.median(|cost| cost.registry_cpu) / thousands,
+            row.median(|cost| cost.memory as f64) / 1e6,
+        );
     }
 
     fn print_row(&self, name: &str, row: &Row) {
@@ -76,7 +126,7 @@ impl Table {
             "| {name} | {wall:.2} ({:.2}–{:.2}) | {} | {:.2} | {:.2} | {:.0} | {:.0} |",
             least.unwrap_or(f64::NAN),
             most.unwrap_or(f64::NAN),
-            self.reference().map_or("–".to_owned(), |reference| format!("{:.2}", wall / reference)),
+            self.ratio(wall),
             row.median(|cost| cost.cpu),
             row.median(|cost| cost.registry_cpu),
             row.median(|cost| cost.memory as f64) / 1e6,
@@ -97,7 +147,11 @@ impl Table {
                 "runs": row.costs.iter().map(cost).collect::<Vec<_>>(),
             })
         };
-        json!({ "step": self.step, "rows": self.rows.iter().map(row).collect::<Vec<_>>() })
+        let flow = match self.scale {
+            Scale::Carry => Value::Null,
+            Scale::Flow { unit, thousands } => json!({ "unit": unit, "amount": thousands * 1e3 }),
+        };
+        json!({ "step": self.step, "flow": flow, "rows": self.rows.iter().map(row).collect::<Vec<_>>() })
     }
 }
 
@@ -129,11 +183,11 @@ pub fn versions(programs: impl Iterator<Item = &'static str>) -> BTreeMap<&'stat
 /// The first line that a program says of its version.
 pub fn version(program: &str) -> String {
     // Not everybody takes --version; some say it among other things.
-    for argument in ["--version", "version"] {
+    for argument in ["--version", "version", "-v"] {
         let output = std::process::Command::new(program).arg(argument).output();
         let Ok(output) = output else { break };
         if output.status.success() {
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
             return text.lines().next().unwrap_or_default().trim().to_owned();
         }
     }

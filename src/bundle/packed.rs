@@ -8,6 +8,8 @@ use std::io::{Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::draft::Sealing;
 use super::frames::{Compressor, Seekable, complete_frames};
 use super::journal::{self, Identity, Journal};
@@ -41,6 +43,10 @@ struct Old {
 impl ReadAt for Seekable {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
         Seekable::read_at(self, buffer, offset)
+    }
+
+    fn turns(&self) -> Option<Arc<Semaphore>> {
+        Some(Seekable::turns(self))
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use super::contents::{Contents, Entry};
 use super::head::{mismatch, read_exactly, unreadable};
 use super::reader::{Bundle, Medium, Trusted, Verified};
-use crate::content::file::{self, ReadAt, ended};
+use crate::content::file::{self, ReadAt, ended, turn};
 use crate::content::{Extent, Holdings, Kept, Pointer};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -83,8 +83,11 @@ impl Shelf {
         let read = || async {
             let (bytes, place, offset, size) =
                 (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
-            let hash =
-                move || file::digest_at(&*bytes, offset, size).map_err(|e| unreadable(&place, offset, &e));
+            let turn = turn(&*bytes).await;
+            let hash = move || {
+                let _turn = turn;
+                file::digest_at(&*bytes, offset, size).map_err(|e| unreadable(&place, offset, &e))
+            };
             match tokio::task::spawn_blocking(hash).await.map_err(|_| ended())?? {
                 digest if digest == entry.digest => Ok(()),
                 digest => Err(mismatch(&entry.path(), digest, Some(entry.digest)).at(&self.place)),
@@ -100,7 +103,9 @@ impl Shelf {
         };
         self.check(entry).await?;
         let (bytes, place, offset, size) = (self.bytes.clone(), self.place.clone(), entry.offset, entry.size);
+        let turn = turn(&*bytes).await;
         let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let mut buffer = vec![0; size as usize];
             read_exactly(&*bytes, &place, &mut buffer, offset)?;
             Ok::<_, Error>(Bytes::from(buffer))

@@ -1,11 +1,14 @@
 //! Reading ranges of a file as a stream, without moving the file's position.
 
 use std::fs::{File, Metadata};
+use std::io::IoSliceMut;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
+use rustix::io::ReadWriteFlags;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Kind, Result};
@@ -19,11 +22,33 @@ pub const PIECE: usize = 256 << 10;
 pub trait ReadAt: Send + Sync + 'static {
     /// Reads some bytes from `offset` on into `buffer`; none at the end. As `pread(2)`.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize>;
+
+    /// The same as far as nothing has to be waited for: fewer bytes, or none, where a disk would have to be.
+    fn read_now(&self, _: &mut [u8], _: u64) -> usize {
+        0
+    }
+
+    /// Where every reader takes much memory: whoever reads without being one of a few takes one of these first.
+    fn turns(&self) -> Option<Arc<Semaphore>> {
+        None
+    }
+}
+
+/// Waits for a turn where there are turns.
+pub async fn turn(of: &dyn ReadAt) -> Option<OwnedSemaphorePermit> {
+    // They are never closed.
+    of.turns()?.acquire_owned().await.ok()
 }
 
 impl ReadAt for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
         FileExt::read_at(self, buffer, offset)
+    }
+
+    /// Some file systems cannot tell, and say nothing (preadv2(2), `RWF_NOWAIT`).
+    fn read_now(&self, buffer: &mut [u8], offset: u64) -> usize {
+        let mut buffers = [IoSliceMut::new(buffer)];
+        rustix::io::preadv2(self, &mut buffers, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
     }
 }
 
@@ -39,33 +64,76 @@ pub fn stream(
 ) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
     stream::try_unfold((offset, length), move |(offset, left)| {
         let (file, place) = (file.clone(), place.clone());
+        async move { read_on(file, place, offset, left, PIECE).await }
+    })
+}
+
+/// The same for one of many that read: in pieces whose size is asked for before each, and without another thread
+/// for what is in memory.
+pub fn stream_among(
+    piece: impl Fn() -> usize + Send + 'static,
+    file: Arc<dyn ReadAt>,
+    place: String,
+    offset: u64,
+    length: u64,
+) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
+    stream::try_unfold((offset, length), move |(offset, left)| {
+        let (file, place) = (file.clone(), place.clone());
+        let most = piece();
         async move {
-            if left == 0 {
-                return Ok(None);
+            match read_now(&*file, offset, left, most) {
+                Some(piece) => Ok(Some(behind(piece, offset, left))),
+                None => read_on(file, place, offset, left, most).await,
             }
-            let want = left.min(PIECE as u64) as usize;
-            let shrunk = Error::new(Kind::Truncated, "the file became shorter while it was read")
-                .at(&place)
-                .hint("is the medium still plugged in? copy the file again; the same command then goes on");
-            let read = tokio::task::spawn_blocking(move || {
-                let mut piece = Lent::of(want);
-                let count = read_at_most(&*file, piece.as_mut(), offset)
-                    .map_err(|e| {
-                        Error::io("cannot read", format_args!("{place} at byte {offset}"), &e).hint(
-                            "the medium may be damaged or gone: with a copy of the file, the same command goes on",
-                        )
-                    })?;
-                piece.used = count;
-                Ok(Bytes::from_owner(piece))
-            });
-            let piece = read.await.map_err(|_| ended())??;
-            let count = piece.len() as u64;
-            if count == 0 {
-                return Err(shrunk);
-            }
-            Ok(Some((piece, (offset.saturating_add(count), left.saturating_sub(count)))))
         }
     })
+}
+
+/// A piece, and what is left behind it.
+type Step = (Bytes, (u64, u64));
+
+fn behind(piece: Bytes, offset: u64, left: u64) -> Step {
+    let count = piece.len() as u64;
+    (piece, (offset.saturating_add(count), left.saturating_sub(count)))
+}
+
+/// What can be had without waiting.
+fn read_now(file: &dyn ReadAt, offset: u64, left: u64, most: usize) -> Option<Bytes> {
+    let mut piece = Lent::of(left.min(most as u64) as usize);
+    piece.used = file.read_now(piece.as_mut(), offset);
+    (piece.used > 0).then(|| Bytes::from_owner(piece))
+}
+
+/// The next piece, by a thread that may wait.
+async fn read_on(
+    file: Arc<dyn ReadAt>,
+    place: String,
+    offset: u64,
+    left: u64,
+    most: usize,
+) -> Result<Option<Step>> {
+    if left == 0 {
+        return Ok(None);
+    }
+    let want = left.min(most as u64) as usize;
+    let shrunk = Error::new(Kind::Truncated, "the file became shorter while it was read")
+        .at(&place)
+        .hint("is the medium still plugged in? copy the file again; the same command then goes on");
+    let turn = turn(&*file).await;
+    let read = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let mut piece = Lent::of(want);
+        let count = read_at_most(&*file, piece.as_mut(), offset).map_err(|e| {
+            Error::io("cannot read", format_args!("{place} at byte {offset}"), &e)
+                .hint("the medium may be damaged or gone: with a copy of the file, the same command goes on")
+        })?;
+        piece.used = count;
+        Ok(Bytes::from_owner(piece))
+    });
+    match read.await.map_err(|_| ended())?? {
+        piece if piece.is_empty() => Err(shrunk),
+        piece => Ok(Some(behind(piece, offset, left))),
+    }
 }
 
 /// Buffers that were used before. A fresh one of this size is given by the operating system page by

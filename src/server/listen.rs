@@ -26,6 +26,13 @@ use crate::content::{Unverified, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 
+/// Bytes of all answers together that were read and not sent yet. Kept small: what is encrypted, and what hyper
+/// gathers, is in memory a second time.
+const PIECES: usize = 4 << 20;
+
+/// Bytes that are read at once, however many connections there are.
+const PIECE_AT_LEAST: usize = 16 << 10;
+
 /// Bounds on what one client can take up.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -91,6 +98,16 @@ pub struct Way {
     pub(super) limits: Limits,
     pub(super) log: Log,
     pub(super) closing: watch::Receiver<bool>,
+    /// Places for connections that nobody has taken.
+    places: Arc<Semaphore>,
+}
+
+impl Way {
+    /// Bytes that a connection reads at once: all of them share what there is.
+    fn piece(&self) -> usize {
+        let taken = self.limits.connections.saturating_sub(self.places.available_permits());
+        (PIECES / taken.max(1)).clamp(PIECE_AT_LEAST, file::PIECE)
+    }
 }
 
 impl Listener {
@@ -100,8 +117,8 @@ impl Listener {
     /// `Io` where no connection can be accepted any more.
     pub async fn run(self, server: Arc<Server>, end: impl Future<Output = ()>) -> Result<()> {
         let (close, closing) = watch::channel(false);
-        let way = Way { server, limits: self.limits, log: self.log.clone(), closing };
         let places = Arc::new(Semaphore::new(self.limits.connections));
+        let way = Way { server, limits: self.limits, log: self.log.clone(), closing, places: places.clone() };
         let mut guests = JoinSet::new();
         tokio::pin!(end);
         loop {
@@ -211,7 +228,8 @@ async fn serve(
     let (status, bytes) = (answer.status.as_u16(), answer.body.length());
     (way.log)(Line { peer, method, target, status, bytes, took: began.elapsed(), agent });
     let heard_out = tokio::time::timeout(way.limits.head, rest.heard_out(waits)).await;
-    response(if heard_out.unwrap_or(false) { answer } else { answer.with(CONNECTION, "close") })
+    let answer = if heard_out.unwrap_or(false) { answer } else { answer.with(CONNECTION, "close") };
+    response(answer, way)
 }
 
 /// What has not come in yet of a request's body; shared, because whoever answers may leave it unread.
@@ -269,12 +287,15 @@ impl Rest {
     }
 }
 
-fn response(answer: Answer) -> hyper::Response<Sent> {
+fn response(answer: Answer, way: &Way) -> hyper::Response<Sent> {
     let length = answer.body.length();
     let body: Sent = match answer.body {
         Body::Bytes(bytes) => Either::Left(Full::new(bytes)),
         Body::Stretch(extent) => {
-            let pieces = file::stream(extent.medium, "a blob".to_owned(), extent.offset, extent.size);
+            let place = "a blob".to_owned();
+            let way = way.clone();
+            let pieces =
+                file::stream_among(move || way.piece(), extent.medium, place, extent.offset, extent.size);
             Either::Right(StreamBody::new(pieces.map(|piece| piece.map(Frame::data)).boxed()))
         }
     };

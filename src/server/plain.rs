@@ -1,8 +1,10 @@
 //! The short way of reading over plain HTTP/1.1: requests without a body are read and answered
-//! here, and stretches of files are sent by the kernel (sendfile(2)), which takes a tenth of the
-//! processor time. Everything that has a body, or asks for anything special, goes on by hyper, with
-//! the bytes that were read already.
+//! here, and stretches of files are sent by the kernel (sendfile(2)). Where 64 pull at once that takes less than
+//! half of the processor time of the way by hyper: 0.21 s for a gigabyte instead of 0.49 s (medians of 3 on
+//! loopback, the same release build, the other way asked for by `TE: trailers`). Everything that has a body, or
+//! asks for anything special, goes on by hyper, with the bytes that were read already.
 
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,7 +12,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
-use futures_util::StreamExt;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 use super::Request;
 use super::answer::{Answer, Body};
 use super::listen::{Line, Way, by_hyper};
+use crate::content::file::ReadAt;
 use crate::content::{Extent, Unverified, file};
 use crate::limits;
 
@@ -164,7 +166,7 @@ async fn send(stream: &mut TcpStream, answer: Answer, way: &Way, last: bool) -> 
             written(stream, &head, way).await?;
             match extent.file.clone() {
                 Some(file) => by_kernel(stream, &file, &extent, way).await,
-                None => in_pieces(stream, extent, way).await,
+                None => by_hand(stream, &extent, way).await,
             }
         }
     }
@@ -197,19 +199,33 @@ async fn written(stream: &mut TcpStream, bytes: &[u8], way: &Way) -> io::Result<
     timeout(way.limits.idle, stream.write_all(bytes)).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
+/// Whether a byte of a file is there without waiting for a disk, and with it most likely what stands before it:
+/// files are read ahead from front to back.
+///
+/// A disk may take long, and a broken one minutes; then this thread's other connections have to be moved to
+/// another thread (`block_in_place`), which costs more than sending what is in memory.
+fn in_memory(file: &File, at: u64) -> bool {
+    file.read_now(&mut [0], at) == 1
+}
+
+async fn writable(stream: &TcpStream, way: &Way) -> io::Result<()> {
+    timeout(way.limits.idle, stream.writable()).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
 /// The kernel sends a stretch of the file.
-async fn by_kernel(stream: &TcpStream, file: &std::fs::File, extent: &Extent, way: &Way) -> io::Result<()> {
+async fn by_kernel(stream: &TcpStream, file: &File, extent: &Extent, way: &Way) -> io::Result<()> {
     let mut offset = extent.offset;
     let end = extent.offset.saturating_add(extent.size);
     while offset < end {
-        timeout(way.limits.idle, stream.writable()).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        writable(stream, way).await?;
         let count = usize::try_from(end - offset).unwrap_or(STRETCH).min(STRETCH);
-        let sent = tokio::task::block_in_place(|| {
-            // The disk may have to be waited for: others are served meanwhile.
+        let waits = !in_memory(file, offset.saturating_add(count as u64 - 1));
+        let mut send = || {
             stream.try_io(Interest::WRITABLE, || {
                 Ok(rustix::fs::sendfile(stream, file, Some(&mut offset), count)?)
             })
-        });
+        };
+        let sent = if waits { tokio::task::block_in_place(send) } else { send() };
         match sent {
             // The file became shorter: what was promised cannot be sent.
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -221,14 +237,35 @@ async fn by_kernel(stream: &TcpStream, file: &std::fs::File, extent: &Extent, wa
     Ok(())
 }
 
-/// What does not lie in a file as it is.
-async fn in_pieces(stream: &mut TcpStream, extent: Extent, way: &Way) -> io::Result<()> {
-    let mut pieces = Box::pin(file::stream(extent.medium, "a blob".to_owned(), extent.offset, extent.size));
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|e| io::Error::other(e.sentence()))?;
-        written(stream, &piece, way).await?;
+/// What does not lie in a file as it is. Whoever has a turn at reading uses it for as much as the socket takes
+/// at once: frames are unpacked as a whole, and would be unpacked for each little piece again.
+async fn by_hand(stream: &TcpStream, extent: &Extent, way: &Way) -> io::Result<()> {
+    let mut done = 0;
+    while done < extent.size {
+        writable(stream, way).await?;
+        let _turn = file::turn(&*extent.medium).await;
+        done += tokio::task::block_in_place(|| burst(stream, extent, done))?;
     }
     Ok(())
+}
+
+/// Writes until the socket takes no more; how much that was.
+fn burst(stream: &TcpStream, extent: &Extent, from: u64) -> io::Result<u64> {
+    let mut buffer = vec![0; file::PIECE];
+    let mut given = 0;
+    while from + given < extent.size {
+        let want = (extent.size - from - given).min(file::PIECE as u64) as usize;
+        let piece = buffer.get_mut(..want).unwrap_or_default();
+        if file::read_at_most(&*extent.medium, piece, extent.offset + from + given)? < want {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match stream.try_write(piece) {
+            Ok(count) => given += count as u64,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(given)
 }
 
 /// A connection of which some bytes were read already.

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tokio::sync::Semaphore;
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, compress_bound};
 
 use super::{
@@ -30,6 +31,7 @@ pub struct Seekable {
     length: u64,
     cache: Cache,
     unpackers: Mutex<Vec<Unpacker>>,
+    turns: Arc<Semaphore>,
 }
 
 impl Seekable {
@@ -79,7 +81,13 @@ impl Seekable {
         }
         let head = frames.first().map_or(0, |first| u64::from(first.plain));
         let cache = Cache::new(frame, threads);
-        Ok(Seekable { file, bounds, head, frame, length, cache, unpackers: Mutex::default() })
+        let turns = Arc::new(Semaphore::new(threads));
+        Ok(Seekable { file, bounds, head, frame, length, cache, unpackers: Mutex::default(), turns })
+    }
+
+    /// As many as threads were announced: more readers than that share them.
+    pub fn turns(&self) -> Arc<Semaphore> {
+        self.turns.clone()
     }
 
     /// Plain bytes.
