@@ -1,5 +1,6 @@
 //! `import`: trust first, then know, then permit, then move.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -308,7 +309,7 @@ fn receipt(
             source: image.source.to_string(),
             digest: image.digest,
             names: names.collect(),
-            attached: image.referrers.len(),
+            attached: image.referrers.iter().map(|one| one.digest).collect::<HashSet<_>>().len(),
             omitted: image.omitted.iter().filter(|omitted| omitted.digest.is_some()).count(),
         }
     };
