@@ -10,12 +10,14 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::images::{Image, Layout};
+use support::images::{Image, Layout, served};
+use support::lying::{Answer, Request};
 use support::registry::Registry;
 use support::serving::Serving;
 use support::site::peers;
 use support::{EXPORT, SMALL, Scratch};
 
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const SBOM: &str = "application/spdx+json";
 const SIGNATURE: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 const ATTESTATION: &str = "application/vnd.in-toto+json";
@@ -290,4 +292,70 @@ fn a_list_that_cannot_be_read_ends_the_export() {
         release.scratch.sealift(&EXPORT.replace("oci:images", "oci:liar").replace("bundle.tar", "no.tar"));
     run.fails(3, "DocumentInvalid").says("referrers = false");
     assert!(!release.scratch.has("no.tar"));
+}
+
+/// Exports the small release from a registry that answers so to the question what is attached.
+fn exported_where(answer: fn() -> Answer) -> support::Run {
+    let scratch = Scratch::with_small_release();
+    let asked = |request: &Request, _: &[u8]| request.path.contains("/referrers/").then(answer);
+    let registry = served(scratch.path("images"), asked);
+    let place = registry.address.clone();
+    scratch.sealift(&EXPORT.replace("oci:images", &place))
+}
+
+#[test]
+fn nothing_attached_is_told_apart_from_nobody_answering() {
+    let absent: [fn() -> Answer; 4] = [
+        || Answer::new(404),
+        || Answer::new(405),
+        || Answer::new(200).header("Content-Type", "text/html").body("<html>anything goes</html>"),
+        || Answer::new(200).header("Content-Type", INDEX).body(r#"{"schemaVersion":2,"manifests":[]}"#),
+    ];
+    for answer in absent {
+        exported_where(answer).ok();
+    }
+    exported_where(|| Answer::new(403)).fails(1, "Auth").says("cannot ask what is attached");
+    exported_where(|| Answer::new(400)).fails(1, "RegistryRejected").says("cannot ask what is attached");
+    // A list that goes on at a stranger's, and one that is no list.
+    exported_where(|| {
+        let next = "<http://127.0.0.2:1/v2/x>; rel=\"next\"";
+        Answer::new(200)
+            .header("Content-Type", INDEX)
+            .header("Link", next)
+            .body(r#"{"schemaVersion":2,"manifests":[]}"#)
+    })
+    .fails(3, "RedirectForbidden");
+    exported_where(|| Answer::new(200).header("Content-Type", INDEX).body("[]")).fails(3, "DocumentInvalid");
+}
+
+#[test]
+fn a_long_list_is_read_to_its_end() {
+    let release = Release::new();
+    // One entry a page.
+    let root = release.scratch.path("images");
+    let referrers = release.referrers.clone();
+    let registry = served(root.clone(), move |request, _| {
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        let (_, subject) = path.split_once("/referrers/")?;
+        let page: usize = query.strip_prefix("page=").map_or(0, |text| text.parse().unwrap());
+        let all: Vec<_> = referrers.iter().filter(|(known, _)| known == subject).collect();
+        let entry = all.get(page).map(|(_, digest)| {
+            let size = std::fs::metadata(root.join("blobs").join(digest.replace(':', "/"))).unwrap().len();
+            json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": size })
+        });
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entry.into_iter().collect::<Vec<_>>() });
+        let answer = Answer::new(200).header("Content-Type", INDEX).body(index.to_string());
+        Some(match page + 1 < all.len() {
+            true => answer.header("Link", format!("<{path}?page={}>; rel=\"next\"", page + 1)),
+            false => answer,
+        })
+    });
+    let run = release
+        .scratch
+        .sealift(&EXPORT.replace("oci:images", &registry.address).replace("bundle.tar", "paged.tar"));
+    run.ok();
+    let said = release.scratch.sealift("inspect paged.tar --trust trust --json").ok().json();
+    let said = said["statement"]["images"][0]["referrers"].as_array().unwrap().clone();
+    let untagged = said.iter().filter(|one| one["tag"].is_null()).count();
+    assert_eq!(untagged, release.referrers.len(), "{said:?}");
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::auth::Scope;
 use super::client::{self, Call};
-use super::repository::{Repository, header};
+use super::repository::{Repository, content_type, header};
 use super::{origin, transport, wire};
 use crate::content::Kept;
 use crate::error::{Error, Kind, Result};
@@ -60,7 +60,8 @@ impl Repository {
         let mut found = Vec::new();
         loop {
             let mut response = self.client().send(self.endpoint(), &call).await?;
-            if response.status() != 200 {
+            // Whatever else answers 200 to this path does not know it.
+            if response.status() != 200 || content_type(response.headers()).as_deref() != Some(media::INDEX) {
                 return Ok(None);
             }
             let next = next_page(&response, &call).map_err(|e| e.at(&call.place))?;

@@ -332,7 +332,7 @@ fn check_length(headers: &HeaderMap, expected: &Descriptor, kind: Kind) -> Resul
 }
 
 /// `Content-Type` without its parameters.
-fn content_type(headers: &HeaderMap) -> Option<String> {
+pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
