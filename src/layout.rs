@@ -18,7 +18,7 @@ use crate::content::{Extent, Kept, Meter, Reader, Sink, Source, Unverified, file
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{
-    Attached, Descriptor, Digest, Document, LayoutIndex, Name, NamedDescriptor, Role, Tag, media, subject_of,
+    Attached, Descriptor, Digest, Document, LayoutIndex, Name, NamedDescriptor, Role, Tag, media, subject,
 };
 
 const MARKER: &str = "oci-layout";
@@ -72,7 +72,8 @@ impl LayoutSource {
                 Err(e) if e.kind() == Kind::BlobMissing && entry.subject.is_none() => continue,
                 Err(e) => return Err(e),
             };
-            if let Some(subject) = subject_of(&bytes) {
+            if let Some(subject) = serde_json::from_slice(&bytes).ok().and_then(|document| subject(&document))
+            {
                 add(subject, descriptor, None);
             }
             for tag in entry.names.iter().filter_map(|name| tag_of(name)) {

@@ -128,7 +128,8 @@ pub const CERTIFICATES: u64 = 1 << 20;
 /// The head of a request that a server reads.
 pub const REQUEST_HEAD: usize = 32 << 10;
 
-/// Bytes of a manifest that is too large anyway which a server still reads.
+/// Bytes of a request that was answered already which a server still reads: a client that is cut off while it
+/// sends does not hear why.
 pub const HEARD_OUT: u64 = 4 * DOCUMENT;
 
 /// Passwords that are looked at at once: bcrypt takes a processor's time for each.

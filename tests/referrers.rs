@@ -299,7 +299,7 @@ fn exported_where(answer: fn() -> Answer) -> support::Run {
     let scratch = Scratch::with_small_release();
     let asked = |request: &Request, _: &[u8]| request.path.contains("/referrers/").then(answer);
     let registry = served(scratch.path("images"), asked);
-    let place = registry.address.clone();
+    let place = registry.address.to_string();
     scratch.sealift(&EXPORT.replace("oci:images", &place))
 }
 
@@ -350,9 +350,9 @@ fn a_long_list_is_read_to_its_end() {
             false => answer,
         })
     });
-    let run = release
-        .scratch
-        .sealift(&EXPORT.replace("oci:images", &registry.address).replace("bundle.tar", "paged.tar"));
+    let run = release.scratch.sealift(
+        &EXPORT.replace("oci:images", &registry.address.to_string()).replace("bundle.tar", "paged.tar"),
+    );
     run.ok();
     let said = release.scratch.sealift("inspect paged.tar --trust trust --json").ok().json();
     let said = said["statement"]["images"][0]["referrers"].as_array().unwrap().clone();

@@ -112,8 +112,9 @@ impl Shelf {
         }
         let stated =
             self.images.iter().find(|image| image.digest == *digest).map(|image| image.media_type.clone());
-        let media_type = stated.or_else(|| document_type(&bytes));
-        Ok(media_type.map(|text| Kept { media_type: MediaType::new(&text), digest: *digest, bytes }))
+        let own = || document_type(&bytes).filter(|own| own.document_role().is_some());
+        let media_type = stated.map(|stated| MediaType::new(&stated)).or_else(own);
+        Ok(media_type.map(|media_type| Kept { media_type, digest: *digest, bytes }))
     }
 }
 

@@ -234,12 +234,17 @@ pub fn digest_of(file: &File) -> std::io::Result<(Digest, u64)> {
     digest_at(file, 0, length).map(|digest| (digest, length))
 }
 
-/// What was taken over is not what was to be there.
-pub fn not_what_lay_there(place: impl std::fmt::Display, got: Digest, expected: Digest) -> Error {
+/// Content is kept under a digest that is not its own.
+pub fn not_its_digest(place: impl std::fmt::Display, got: Digest, expected: Digest) -> Error {
     Error::new(Kind::DigestMismatch, "the content is not what its digest says")
         .at(place)
         .got(got)
         .expected(expected)
+}
+
+/// What was taken over is not what was to be there.
+pub fn not_what_lay_there(place: impl std::fmt::Display, got: Digest, expected: Digest) -> Error {
+    not_its_digest(place, got, expected)
         .hint("damaged at its origin, or by this machine; nothing of it was used")
 }
 

@@ -165,12 +165,15 @@ pub trait Stock: Holdings {
     async fn received(&self, repository: &Repository, upload: &str) -> Result<Option<u64>>;
 
     /// Appends to an upload, and tells what it has then. Whatever arrived before a failure stays.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such upload, or none any more; `Locked` while another request writes it.
     async fn append(&self, repository: &Repository, upload: &str, content: Unverified) -> Result<u64>;
 
     /// Makes an upload a blob. On a mismatch the upload is gone.
     ///
     /// # Errors
-    /// `DigestMismatch`.
+    /// `DigestMismatch`; `NotFound` and `Locked` as for [`append`](Self::append).
     async fn finish(&self, repository: &Repository, upload: &str, digest: &Digest) -> Result<()>;
 
     /// Gives an upload up; whether there was one.

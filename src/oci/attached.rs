@@ -39,9 +39,3 @@ impl Tag {
         name.strip_prefix("sha256-").and_then(Digest::from_hex)
     }
 }
-
-/// What a document says that it is attached to; whatever else is wrong with it.
-pub fn subject_of(bytes: &[u8]) -> Option<Digest> {
-    let document: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    document.pointer("/subject/digest")?.as_str()?.parse().ok()
-}

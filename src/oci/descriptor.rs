@@ -19,6 +19,8 @@ pub mod media {
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     /// Docker's predecessor of the config.
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    /// Docker schema 1: not understood, but some stores still hold it.
+    pub const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
     /// Every document type that is understood, as an `Accept` header's value.
     pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use oci_spec::image as spec;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Descriptor, Digest, MediaType, Name, Platform, Role, media, strict};
 use crate::error::{Error, Kind, Result};
@@ -117,23 +118,25 @@ pub fn own_media_type(bytes: &[u8]) -> Option<String> {
     serde_json::from_slice::<Own>(bytes).ok()?.media_type
 }
 
-/// What a document is, by what it calls itself or else by its shape; nothing for what is none.
-pub fn document_type(bytes: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Shape {
-        media_type: Option<String>,
-        manifests: Option<serde::de::IgnoredAny>,
-        config: Option<serde::de::IgnoredAny>,
-    }
-    let shape: Shape = serde_json::from_slice(bytes).ok()?;
-    let by_shape = match (&shape.manifests, &shape.config) {
-        (Some(_), None) => Some(media::INDEX),
-        (None, Some(_)) => Some(media::MANIFEST),
-        _ => None,
-    };
-    let own = shape.media_type.filter(|own| MediaType::new(own).document_role().is_some());
-    own.or_else(|| by_shape.map(str::to_owned))
+/// What a document is: what it calls itself, or else by its shape, as image-spec allows; nothing for what is
+/// none. (Image configs have a `config`, too, but no `schemaVersion`.)
+pub fn document_type(bytes: &[u8]) -> Option<MediaType> {
+    const SHAPES: [(&str, &str); 4] = [
+        ("manifests", media::INDEX),
+        ("fsLayers", media::DOCKER_SCHEMA_1),
+        ("config", media::MANIFEST),
+        ("layers", media::MANIFEST),
+    ];
+    let document: Value = serde_json::from_slice(bytes).ok()?;
+    let shape = || SHAPES.iter().find(|(field, _)| document.get(field).is_some()).map(|(_, kind)| *kind);
+    let by_shape = || document.get("schemaVersion").and_then(|_| shape());
+    let own = document.get("mediaType").and_then(Value::as_str).filter(|own| !own.is_empty());
+    own.or_else(by_shape).map(MediaType::new)
+}
+
+/// The document that another one is about (image-spec manifest.md and image-index.md, `subject`).
+pub fn subject(document: &Value) -> Option<Digest> {
+    document.pointer("/subject/digest")?.as_str()?.parse().ok()
 }
 
 fn parsed_index(descriptor: &Descriptor, bytes: Bytes) -> Result<Document> {
@@ -397,5 +400,28 @@ impl LayoutEncoder {
         serde_json::json!({ "manifests": self.0, "mediaType": media::INDEX, "schemaVersion": 2 })
             .to_string()
             .into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_what_it_says_or_else_what_it_looks_like() {
+        for (text, expected) in [
+            (r#"{"mediaType":"x/y","manifests":[]}"#, Some("x/y")),
+            (r#"{"schemaVersion":2,"manifests":[]}"#, Some(media::INDEX)),
+            (r#"{"schemaVersion":2,"mediaType":"","config":{},"layers":[]}"#, Some(media::MANIFEST)),
+            (r#"{"schemaVersion":2,"layers":[]}"#, Some(media::MANIFEST)),
+            (r#"{"schemaVersion":1,"fsLayers":[]}"#, Some(media::DOCKER_SCHEMA_1)),
+            (r#"{"architecture":"amd64","os":"linux","config":{}}"#, None),
+            (r#"{"schemaVersion":2}"#, None),
+            ("[]", None),
+            ("no document", None),
+        ] {
+            let found = document_type(text.as_bytes());
+            assert_eq!(found.as_ref().map(MediaType::as_str), expected, "{text}");
+        }
     }
 }

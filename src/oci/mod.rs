@@ -13,12 +13,12 @@ mod platform;
 mod reference;
 mod strict;
 
-pub use attached::{Attached, subject_of};
+pub use attached::Attached;
 pub use descriptor::{Descriptor, MediaType, Role, media};
 pub use digest::{Digest, Hasher};
 pub use document::{
     Child, Config, Document, LayoutEncoder, LayoutIndex, NamedDescriptor, check_document, document_type,
-    own_media_type,
+    own_media_type, subject,
 };
 pub use platform::Platform;
 pub use reference::{Name, Registry, Repository, Tag};

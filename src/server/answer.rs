@@ -1,7 +1,7 @@
 //! What is answered: a status, headers, and a body that may be a stretch of a file.
 
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 
 use bytes::Bytes;
 use serde_json::json;
@@ -129,7 +129,11 @@ impl Answer {
     /// A failure, as distribution-spec, "Error Codes" wants it.
     pub fn error(code: Code, message: &str) -> Self {
         let body = json!({ "errors": [{ "code": code.name(), "message": message }] });
-        Answer::of(code.status(), "application/json", Body::Bytes(body.to_string().into()))
+        let answer = Answer::of(code.status(), "application/json", Body::Bytes(body.to_string().into()));
+        match code {
+            Code::TooManyRequests => answer.with(RETRY_AFTER, "1"),
+            _ => answer,
+        }
     }
 
     /// A failure of the place that content comes from or goes to. Paths stay inside.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use http::header::{CONNECTION, EXPECT};
 use http_body_util::{BodyStream, Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
@@ -15,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -195,40 +196,77 @@ async fn serve(
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let (method, target) = (parts.method.to_string(), parts.uri.to_string());
+    let waits = parts.headers.contains_key(EXPECT);
+    let rest = Rest::new(body, way.limits.idle);
     let asked = Request {
         method: parts.method,
         path: parts.uri.path().to_owned(),
         query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers,
-        body: incoming(body, way.limits.idle),
+        body: rest.body(),
         secure,
     };
     let agent = asked.header(http::header::USER_AGENT).unwrap_or_default().to_owned();
     let answer = way.server.answer(asked).await;
     let (status, bytes) = (answer.status.as_u16(), answer.body.length());
     (way.log)(Line { peer, method, target, status, bytes, took: began.elapsed(), agent });
-    response(answer)
+    let heard_out = tokio::time::timeout(way.limits.head, rest.heard_out(waits)).await;
+    response(if heard_out.unwrap_or(false) { answer } else { answer.with(CONNECTION, "close") })
 }
 
-/// A body as it comes in; one that lies still is given up.
-fn incoming(body: Incoming, idle: Duration) -> Unverified {
-    let frames = Box::pin(BodyStream::new(body));
-    let broken = |what: &str| Error::new(Kind::Network, what.to_owned());
-    let pieces = stream::unfold(Some(frames), move |frames| async move {
-        let mut frames = frames?;
+/// What has not come in yet of a request's body; shared, because whoever answers may leave it unread.
+#[derive(Clone)]
+struct Rest {
+    frames: Arc<Mutex<Option<BodyStream<Incoming>>>>,
+    /// How long it may lie still.
+    idle: Duration,
+}
+
+impl Rest {
+    fn new(body: Incoming, idle: Duration) -> Self {
+        Rest { frames: Arc::new(Mutex::new(Some(BodyStream::new(body)))), idle }
+    }
+
+    fn body(&self) -> Unverified {
+        let pieces = stream::unfold(self.clone(), |rest| async { Some((rest.piece().await?, rest)) });
+        Unverified::new("a request", pieces)
+    }
+
+    /// The next piece; nothing follows a failure.
+    async fn piece(&self) -> Option<Result<Bytes>> {
+        let mut frames = self.frames.lock().await;
+        let broken = |what: &str| Error::new(Kind::Network, what.to_owned());
         loop {
-            match tokio::time::timeout(idle, frames.next()).await {
-                Ok(None) => return None,
+            let failure = match tokio::time::timeout(self.idle, frames.as_mut()?.next()).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => return Some((Ok(data), Some(frames))),
-                    Err(_trailers) => {}
+                    Ok(data) => return Some(Ok(data)),
+                    Err(_trailers) => continue,
                 },
-                Ok(Some(Err(e))) => return Some((Err(broken("the request broke off").got(e)), None)),
-                Err(_) => return Some((Err(broken("the request came to a standstill")), None)),
+                Ok(Some(Err(e))) => Some(Err(broken("the request broke off").got(e))),
+                Err(_) => Some(Err(broken("the request came to a standstill"))),
+                Ok(None) => None,
+            };
+            *frames = None;
+            return failure;
+        }
+    }
+
+    /// Reads what the answer did without, and tells whether another request may follow. Otherwise the
+    /// connection would end without a word, perhaps under the client's next request (RFC 9112 §9.3, §9.6).
+    async fn heard_out(&self, waits: bool) -> bool {
+        // Whoever waits for a word to go on (RFC 9110 §10.1.1) has heard that it is not wanted.
+        if waits {
+            return self.frames.lock().await.is_none();
+        }
+        let mut seen = 0u64;
+        while let Some(piece) = self.piece().await {
+            seen = seen.saturating_add(piece.map_or(u64::MAX, |piece| piece.len() as u64));
+            if seen > limits::HEARD_OUT {
+                return false;
             }
         }
-    });
-    Unverified::new("a request", pieces)
+        true
+    }
 }
 
 fn response(answer: Answer) -> hyper::Response<Sent> {

@@ -19,7 +19,7 @@ mod secure;
 
 use std::sync::Arc;
 
-use http::header::{ALLOW, HeaderMap, HeaderName};
+use http::header::{ALLOW, HeaderMap, HeaderName, RANGE};
 use http::{Method, StatusCode};
 
 use crate::content::{Holdings, Stock, Unverified};
@@ -70,8 +70,12 @@ const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
 impl Server {
     /// Answers a request.
-    pub async fn answer(&self, request: Request) -> Answer {
+    pub async fn answer(&self, mut request: Request) -> Answer {
         let head = request.method == Method::HEAD;
+        if head {
+            // RFC 9110 §14.2: GET is the only method that has ranges.
+            request.headers.remove(RANGE);
+        }
         let api = request.path.starts_with("/v2");
         let namespace = Query::parse(&request.query).namespace();
         let mut answer = self.decide(request).await.unwrap_or_else(|answer| answer);

@@ -55,8 +55,9 @@ impl Server {
     pub(super) async fn tags(&self, name: &Repository, query: &Query) -> Result<Answer, Answer> {
         let tags = self.holdings.tags(name).await.map_err(|e| self.broken(e))?;
         let tags = tags.ok_or_else(|| Answer::error(Code::NameUnknown, "no such repository"))?;
-        let texts: Vec<_> = tags.iter().map(|tag| tag.as_str()).collect();
-        let (shown, more) = page_of(&texts, query)?;
+        let mut texts: Vec<_> = tags.iter().map(|tag| tag.as_str()).collect();
+        texts.sort_by_cached_key(|text| lexical(text));
+        let (shown, more) = page_of(&texts, query, lexical)?;
         let answer = Answer::json(&json!({ "name": name, "tags": shown }));
         Ok(linked(answer, &format!("/v2/{name}/tags/list"), &shown, more))
     }
@@ -65,7 +66,7 @@ impl Server {
     pub(super) async fn catalog(&self, query: &Query) -> Result<Answer, Answer> {
         let names = self.holdings.repositories().await.map_err(|e| self.broken(e))?;
         let texts: Vec<_> = names.iter().map(Repository::as_str).collect();
-        let (shown, more) = page_of(&texts, query)?;
+        let (shown, more) = page_of(&texts, query, str::to_owned)?;
         Ok(linked(Answer::json(&json!({ "repositories": shown })), "/v2/_catalog", &shown, more))
     }
 
@@ -166,8 +167,17 @@ fn range(text: &str, size: u64) -> Asked {
     }
 }
 
-/// distribution-spec, "Listing Tags": `n` entries behind `last`.
-fn page_of<'a>(all: &[&'a str], query: &Query) -> Result<(Vec<&'a str>, bool), Answer> {
+/// distribution-spec, "Listing Tags": "case-insensitive alphanumeric order"; what it leaves open, byte by byte.
+fn lexical(tag: &str) -> (String, String) {
+    (tag.to_ascii_lowercase(), tag.to_owned())
+}
+
+/// distribution-spec, "Listing Tags": `n` entries behind `last`, in an order that `key` gives them.
+fn page_of<'a, K: Ord>(
+    all: &[&'a str],
+    query: &Query,
+    key: impl Fn(&str) -> K,
+) -> Result<(Vec<&'a str>, bool), Answer> {
     let count = match query.get("n") {
         None => PAGE,
         Some(text) => {
@@ -175,7 +185,8 @@ fn page_of<'a>(all: &[&'a str], query: &Query) -> Result<(Vec<&'a str>, bool), A
             number.map_err(|_| Answer::error(Code::SizeInvalid, "n is not a number"))?.min(PAGE)
         }
     };
-    let start = query.get("last").map_or(0, |last| all.partition_point(|entry| *entry <= last));
+    let behind = |last: &str| all.partition_point(|entry| key(entry) <= key(last));
+    let start = query.get("last").map_or(0, behind);
     let rest = all.get(start..).unwrap_or_default();
     Ok((rest.iter().take(count).copied().collect(), count > 0 && rest.len() > count))
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, RANGE};
 use http::{Method, StatusCode};
 
@@ -13,9 +14,10 @@ use super::{Request, Server, accepted};
 use crate::content::{Kept, Removal, Stock, Unverified};
 use crate::error::{Error, Kind};
 use crate::limits;
-use crate::oci::{Digest, MediaType, Repository};
+use crate::oci::{Digest, MediaType, Repository, Tag, subject};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAGS: HeaderName = HeaderName::from_static("oci-tag");
 const UPLOAD: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 impl Server {
@@ -73,14 +75,16 @@ impl Server {
                 return Ok(created(name, &digest));
             }
         }
+        let digest = query.get("digest").filter(|_| query.get("mount").is_none());
+        let digest = digest.map(digest_of).transpose()?;
         let upload = stock.begin(name).await.map_err(|e| self.failed(e))?;
-        match query.get("digest") {
-            Some(digest) if query.get("mount").is_none() => {
-                let digest = digest_of(digest)?;
-                self.complete(stock, name, &upload, request.body, &digest).await
-            }
-            _ => Ok(session(accepted(), name, &upload, 0)),
+        let Some(digest) = digest else { return Ok(session(accepted(), name, &upload, 0)) };
+        let done = self.complete(stock, name, &upload, request.body, &digest).await;
+        if done.is_err() {
+            // Its sender knows nothing of it, and could not go on.
+            stock.cancel(name, &upload).await.map_err(|e| self.failed(e))?;
         }
+        done
     }
 
     async fn status(
@@ -102,7 +106,7 @@ impl Server {
     ) -> Result<Answer, Answer> {
         let Request { headers, body, .. } = request;
         self.check_order(stock, name, upload, &headers).await?;
-        let received = stock.append(name, upload, body).await.map_err(|e| self.failed(e))?;
+        let received = stock.append(name, upload, body).await.map_err(|e| self.broken_off(e))?;
         Ok(session(accepted(), name, upload, received))
     }
 
@@ -129,11 +133,19 @@ impl Server {
         body: Unverified,
         digest: &Digest,
     ) -> Result<Answer, Answer> {
-        stock.append(name, upload, body).await.map_err(|e| self.failed(e))?;
-        match stock.finish(name, upload, digest).await {
-            Ok(()) => Ok(created(name, digest)),
-            Err(e) if e.kind() == Kind::DigestMismatch => Err(Answer::failure(&e)),
-            Err(e) => Err(self.failed(e)),
+        stock.append(name, upload, body).await.map_err(|e| self.broken_off(e))?;
+        stock.finish(name, upload, digest).await.map_err(|e| self.broken_off(e))?;
+        Ok(created(name, digest))
+    }
+
+    /// An upload that did not go on: mostly for reasons that are its sender's business alone.
+    fn broken_off(&self, error: Error) -> Answer {
+        match error.kind() {
+            Kind::NotFound => no_upload(),
+            Kind::Locked => Answer::error(Code::TooManyRequests, "another request is writing this upload"),
+            Kind::Network => Answer::error(Code::BlobUploadInvalid, "the request broke off"),
+            Kind::DigestMismatch => Answer::failure(&error),
+            _ => self.failed(error),
         }
     }
 
@@ -145,13 +157,13 @@ impl Server {
     ) -> Result<Answer, Answer> {
         match stock.cancel(name, upload).await.map_err(|e| self.failed(e))? {
             true => Ok(Answer::empty(StatusCode::NO_CONTENT)),
-            false => Err(Answer::error(Code::BlobUploadUnknown, "no such upload")),
+            false => Err(no_upload()),
         }
     }
 
     async fn known(&self, stock: &Arc<dyn Stock>, name: &Repository, upload: &str) -> Result<u64, Answer> {
         let received = stock.received(name, upload).await.map_err(|e| self.failed(e))?;
-        received.ok_or_else(|| Answer::error(Code::BlobUploadUnknown, "no such upload"))
+        received.ok_or_else(no_upload)
     }
 
     /// distribution-spec, "Pushing a blob in chunks": a chunk that does not begin where the last one
@@ -199,6 +211,7 @@ impl Server {
         query: &Query,
     ) -> Result<Answer, Answer> {
         let stated = request.header(CONTENT_TYPE).map(str::to_owned);
+        let further = further_tags(query)?;
         let bytes = self.collect(request).await?;
         let digest = Digest::of(&bytes);
         if let Reference::Digest(named) = reference
@@ -218,43 +231,39 @@ impl Server {
             Reference::Digest(_) => None,
         };
         stock.put(name, &kept, tag).await.map_err(|e| self.refused(e))?;
-        // Tags that stand beside a digest (distribution-spec, "Pushing Manifests", `tag` parameter).
-        for further in query.all("tag").filter_map(|tag| tag.parse().ok()) {
-            stock.put(name, &kept, Some(&further)).await.map_err(|e| self.refused(e))?;
+        for further in &further {
+            stock.put(name, &kept, Some(further)).await.map_err(|e| self.refused(e))?;
         }
         let place = match reference {
             Reference::Tag(tag) => tag.to_string(),
             Reference::Digest(digest) => digest.to_string(),
         };
-        let answer = Answer::empty(StatusCode::CREATED)
+        let mut answer = Answer::empty(StatusCode::CREATED)
             .with(LOCATION, format!("/v2/{name}/manifests/{place}"))
             .with(DIGEST, digest.to_string());
-        Ok(match subject(&kept.bytes) {
-            // distribution-spec, "Pushing Manifests with Subject".
+        if !further.is_empty() {
+            answer = answer.with(TAGS, further.iter().map(Tag::as_str).collect::<Vec<_>>().join(", "));
+        }
+        // distribution-spec, "Pushing Manifests with Subject".
+        let document = serde_json::from_slice(&kept.bytes).unwrap_or_default();
+        Ok(match subject(&document) {
             Some(subject) => answer.with(SUBJECT, subject.to_string()),
             None => answer,
         })
     }
 
-    /// A whole manifest. Of one that is too large a while is still read: a client that is cut off in the middle of
-    /// sending does not hear why.
-    async fn collect(&self, request: Request) -> Result<bytes::Bytes, Answer> {
+    /// A whole manifest.
+    async fn collect(&self, request: Request) -> Result<Bytes, Answer> {
         let mut pieces = request.body.untrusted_pieces();
-        let (mut bytes, mut seen) = (BytesMut::new(), 0u64);
-        while let Some(piece) = futures_util::StreamExt::next(&mut pieces).await {
-            let piece = piece
-                .map_err(|_| Answer::error(Code::ManifestInvalid, "the manifest did not arrive whole"))?;
-            seen = seen.saturating_add(piece.len() as u64);
-            match seen {
-                small if small <= limits::DOCUMENT => bytes.extend_from_slice(&piece),
-                large if large <= limits::HEARD_OUT => bytes.clear(),
-                _ => break,
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = pieces.next().await {
+            let broken = |_| Answer::error(Code::ManifestInvalid, "the manifest did not arrive whole");
+            bytes.extend_from_slice(&piece.map_err(broken)?);
+            if bytes.len() as u64 > limits::DOCUMENT {
+                return Err(Answer::error(Code::TooLarge, "a manifest has at most 4 MiB"));
             }
         }
-        match seen > limits::DOCUMENT {
-            true => Err(Answer::error(Code::TooLarge, "a manifest has at most 4 MiB")),
-            false => Ok(bytes.freeze()),
-        }
+        Ok(bytes.freeze())
     }
 
     /// What is wrong with a document is for its sender to know; what is wrong here is not.
@@ -297,10 +306,14 @@ fn media_type(bytes: &[u8], stated: Option<&str>) -> Option<MediaType> {
     own.or(stated).map(|text| MediaType::new(&text))
 }
 
-/// The document that another one is about.
-pub fn subject(bytes: &[u8]) -> Option<Digest> {
-    let content: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    content.pointer("/subject/digest")?.as_str()?.parse().ok()
+/// Tags that stand beside a reference (the `tag` parameter, which the specification will have behind 1.1).
+fn further_tags(query: &Query) -> Result<Vec<Tag>, Answer> {
+    let tags: Result<_, _> = query.all("tag").map(str::parse).collect();
+    tags.map_err(|_| Answer::error(Code::ManifestInvalid, "not a tag"))
+}
+
+fn no_upload() -> Answer {
+    Answer::error(Code::BlobUploadUnknown, "no such upload")
 }
 
 fn created(name: &Repository, digest: &Digest) -> Answer {

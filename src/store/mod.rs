@@ -16,8 +16,11 @@
 //! files it needs, so two programs can share a store, and one of a hundred thousand blobs opens at once.
 //! Names are built from checked repositories, tags and digests only, and no symbolic link is followed.
 
+mod documents;
 mod inner;
 mod inspect;
+mod keeping;
+mod lookup;
 mod outline;
 mod paths;
 mod removal;
@@ -38,7 +41,8 @@ use crate::content::{Extent, Holdings, Kept, Pointer, Stock, Unverified, Watch, 
 use crate::error::Result;
 use crate::oci::{Digest, Repository, Tag};
 
-use inner::{Children, Inner, Lasting};
+use documents::Children;
+use inner::{Inner, Lasting};
 
 pub use crate::content::Removal;
 pub use inspect::{Checked, Finding};

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, MediaType, media};
+use crate::oci::{Digest, MediaType, subject};
 
 /// What a document names.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,7 @@ impl Outline {
         let blobs = document.get("config").into_iter().chain(list("layers")).chain(list("blobs"));
         blobs.for_each(|entry| outline.add_blob(entry, "digest"));
         list("fsLayers").for_each(|entry| outline.add_blob(entry, "blobSum"));
-        outline.subject = document.get("subject").and_then(|subject| text(subject, "digest").parse().ok());
+        outline.subject = subject(&document);
         Ok(outline)
     }
 
@@ -83,21 +83,6 @@ impl Outline {
         }
     }
 }
-
-/// The media type of a stored document: what it says of itself, else by its shape. (Docker's schema 2
-/// always says it.)
-pub(super) fn media_type(bytes: &[u8]) -> MediaType {
-    let document: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    match text(&document, "mediaType") {
-        "" if document.get("manifests").is_some() => MediaType::new(media::INDEX),
-        "" if document.get("fsLayers").is_some() => MediaType::new(SCHEMA_1),
-        "" => MediaType::new(media::MANIFEST),
-        own => MediaType::new(own),
-    }
-}
-
-/// Docker schema 1, which some stores still hold.
-const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value.get(field).and_then(Value::as_str).unwrap_or_default()

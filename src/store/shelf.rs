@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Store;
-use super::inner::{Children, Lasting, described, lock, missing};
+use super::documents::{Children, described};
+use super::inner::{Lasting, lock, missing};
 use crate::content::{Extent, Kept, Meter, Pointer, Reader, Sink, Source, Unverified, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;

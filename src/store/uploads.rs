@@ -169,6 +169,7 @@ impl Inner {
         let tree = self.made()?;
         let file = match tree.writable(&data(path))? {
             Some(file) => file,
+            None if tree.facts(&started(path))?.is_none() => return Err(given_up(&tree, path)),
             None => tree.create(&data(path))?,
         };
         let length = file.metadata().map_err(|e| writing(&tree, path, &e))?.len();
@@ -206,7 +207,11 @@ impl Inner {
         });
         let taken = taken.await;
         *session = Session { length: at, hasher };
-        taken.map(|()| at)
+        taken?;
+        match tokio::task::block_in_place(|| self.has_upload(repository, upload))? {
+            true => Ok(at),
+            false => Err(given_up(&tree, &path)),
+        }
     }
 
     /// Makes an upload a blob.
@@ -248,7 +253,7 @@ impl Inner {
         file.sync_data().map_err(|e| writing(&tree, path, &e))?;
         let name = workshop.name();
         if !tree.rename(&data(path), &name)? {
-            return Err(Error::new(Kind::NotFound, "the upload was given up").at(tree.shown(path)));
+            return Err(given_up(&tree, path));
         }
         self.keep(super::workshop::Draft::of(&tree, name, file)?, digest, Lasting::Now)
     }
@@ -269,6 +274,11 @@ impl Inner {
             false => Ok(false),
         }
     }
+}
+
+/// Somebody has cancelled or purged it meanwhile.
+fn given_up(tree: &Tree, path: &str) -> Error {
+    Error::new(Kind::NotFound, "the upload was given up").at(tree.shown(path))
 }
 
 fn writing(tree: &Tree, path: &str, error: &std::io::Error) -> Error {

@@ -14,6 +14,7 @@ pub mod images;
 pub mod lying;
 pub mod parts;
 pub mod proxy;
+pub mod pushing;
 pub mod registry;
 pub mod running;
 pub mod serving;
