@@ -215,7 +215,7 @@ pub fn served(
         let reference = request.path.rsplit('/').next().unwrap_or_default();
         let index: Value = serde_json::from_slice(&fs::read(root.join("index.json")).unwrap()).unwrap();
         let named = index["manifests"].as_array().unwrap().iter().find(|entry| {
-            let name = entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap();
+            let name = entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap_or_default();
             name.ends_with(&format!(":{reference}"))
         });
         let digest = named.map_or(reference, |entry| entry["digest"].as_str().unwrap());
