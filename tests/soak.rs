@@ -15,6 +15,7 @@ use std::fs;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use support::dice::{self, Dice};
 use support::proxy::Proxy;
 use support::running::Running;
 use support::site::{Destination, Origin, peers};
@@ -26,29 +27,8 @@ const LAYER: usize = 2_000_000;
 /// How often one job is killed before it may finish.
 const CHAIN: u64 = 3;
 
-/// xorshift64*: the same seed gives the same moments.
-struct Dice(u64);
-
-impl Dice {
-    fn new(kind: &str) -> Self {
-        let chosen = std::env::var("SEALIFT_SOAK_SEED").ok().and_then(|text| text.parse().ok());
-        let clock = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
-        let seed: u64 = chosen.unwrap_or_else(clock);
-        eprintln!("soak: {kind}: SEALIFT_SOAK_SEED={seed}");
-        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// A number below `limit`.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % limit
-    }
-}
-
 fn kills() -> usize {
-    std::env::var("SEALIFT_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+    dice::kills(20)
 }
 
 /// What was found.

@@ -23,12 +23,13 @@ use sealift::error::Kind;
 use sealift::oci::{Digest, MediaType, Repository, Tag};
 use sealift::store::{Store, Sweep, Swept};
 use serde_json::{Value, json};
+use support::dice::{self, Dice};
 use support::parts::Parts;
 use support::registry::Registry;
 use support::running::Running;
 use support::site::peers;
 use support::stick::Stick;
-use support::{EXPORT, HEAVY_NAMES, NAMES, Run, Scratch, sha256};
+use support::{EXPORT, HEAVY_NAMES, NAMES, Run, Scratch, peer, sha256};
 
 const IMPORT: &str = "import bundle.tar --to store:offline --trust trust";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -293,6 +294,34 @@ fn content_is_shared_where_the_file_system_can() {
     clean(&scratch, "stick/other");
 }
 
+/// A tar's blocks are smaller than a file system's: only where a layer happens to begin on both can it be
+/// shared. What the file system says of that, not what sealift does.
+#[test]
+fn a_layer_that_begins_on_a_block_of_the_bundle_is_shared_with_it_and_no_other() {
+    if !peer("filefrag") {
+        return;
+    }
+    // Each block more in the first layer moves those behind it by one.
+    let begins_on_a_block = |blocks: usize| {
+        let scratch = Scratch::with_heavy_release(50_000 + 512 * blocks).exported();
+        let entries = Parts::read(&scratch.read("bundle.tar")).0.into_iter();
+        let layers = entries.filter(|entry| entry.content.len() >= 50_000);
+        let layers: BTreeMap<_, _> =
+            layers.map(|entry| (sha256(&entry.content), entry.range().start % 4096 == 0)).collect();
+        layers.values().any(|begins| *begins).then_some((scratch, layers))
+    };
+    let (scratch, layers) = (0..8).find_map(begins_on_a_block).unwrap();
+    let Some(sharing) = Stick::sharing(&scratch) else { return };
+    fs::copy(scratch.path("bundle.tar"), sharing.0.join("bundle.tar")).unwrap();
+    scratch.sealift("import stick/bundle.tar --to store:stick/store --trust trust").ok();
+    assert_eq!(layers.len(), 3);
+    for (hex, begins) in layers {
+        let path = blob_path(&sharing.0.join("store"), &hex);
+        let extents = scratch.run("filefrag", &format!("-s -v {}", path.display())).ok().stdout;
+        assert_eq!(extents.contains("shared"), begins, "{hex}\n{extents}");
+    }
+}
+
 #[test]
 fn platforms_that_were_left_out_are_no_damage() {
     let scratch = Scratch::with_heavy_release(2000).exported();
@@ -340,27 +369,7 @@ fn a_full_disk_is_told_and_leaves_nothing_half_done() {
 // Kills.
 
 fn kills() -> usize {
-    std::env::var("SEALIFT_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(30)
-}
-
-/// xorshift64*: the same seed gives the same moments.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Self {
-        let chosen = std::env::var("SEALIFT_SOAK_SEED").ok().and_then(|text| text.parse().ok());
-        let clock = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
-        let seed: u64 = chosen.unwrap_or_else(clock);
-        eprintln!("soak: store: SEALIFT_SOAK_SEED={seed}");
-        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % limit
-    }
+    dice::kills(30)
 }
 
 /// Kills at a moment by the clock, or when so many blobs and tags have names.
@@ -417,7 +426,7 @@ fn a_killed_import_leaves_a_sound_store_and_is_finished_by_the_next() {
     scratch.sealift(IMPORT).ok();
     let usual = began.elapsed();
     assert_eq!((stored(&scratch.path("offline")) == expected, tags_there(&scratch)), (true, 2));
-    let (mut dice, mut count, mut jobs, mut violations) = (Dice::new(), 0, 0, Vec::new());
+    let (mut dice, mut count, mut jobs, mut violations) = (Dice::new("store"), 0, 0, Vec::new());
     let mut moments = [0; 3];
     while count < kills() {
         fs::remove_dir_all(scratch.path("offline")).unwrap();
@@ -960,7 +969,7 @@ async fn no_push_that_races_with_a_sweep_ends_with_half_an_image() {
     let sweeper = {
         let (store, done) = (Store::open(&path).unwrap(), done.clone());
         tokio::spawn(async move {
-            let (mut all, mut dice) = (Swept::default(), Dice::new());
+            let (mut all, mut dice) = (Swept::default(), Dice::new("store"));
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
                 // Long enough for some pushes to get through.
                 tokio::time::sleep(Duration::from_millis(dice.below(60))).await;

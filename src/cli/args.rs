@@ -18,7 +18,7 @@ On the connected side, `sealift export` pulls the chosen variants of a release, 
 architecture, from OCI registries into one signed, checksummed OCI-layout tarball. On the other
 side, `sealift import` verifies that file and loads it into an offline registry.
 
-`sealift demo` shows the whole trip in a scratch directory, without any server or network.";
+`sealift demo` shows the whole trip between two registries of its own, without any network.";
 
 const AFTER: &str = "\
 Exit codes: 0 done, 1 failed (I/O, network), 2 usage or manifest, 3 not trusted (signature, digest,
@@ -99,7 +99,7 @@ pub enum Verb {
         #[command(subcommand)]
         verb: KeyVerb,
     },
-    /// Show the whole trip on built-in images in ./sealift-demo
+    /// Show the whole trip on built-in images, between two registries on this machine
     Demo,
     /// Print a completion script for a shell
     Completions {

@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::future::Future;
 use std::io::{IsTerminal, Read};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -74,7 +76,7 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Trust { verb } => trust_verb(verb, progress),
         Verb::Store { verb } => store_verb(verb, progress),
         Verb::Key { verb } => key_verb(verb),
-        Verb::Demo => demo::trip(run_printed),
+        Verb::Demo => demo::trip(),
         Verb::Completions { shell } => completions(shell),
         Verb::Man { dir } => man(dir.as_deref()),
     }
@@ -82,9 +84,24 @@ fn execute(cli: Cli) -> Result<()> {
 
 /// Runs a command of the demo as it was printed.
 fn run_printed(command: &str) -> Result<()> {
-    let cli = Cli::try_parse_from(command.split(' '))
-        .map_err(|e| Error::new(Kind::Usage, "the demo's command is not understood").got(e))?;
-    execute(cli)
+    execute(printed(command)?)
+}
+
+fn printed(command: &str) -> Result<Cli> {
+    Cli::try_parse_from(command.split(' '))
+        .map_err(|e| Error::new(Kind::Usage, "the demo's command is not understood").got(e))
+}
+
+/// Begins a `serve` of the demo as it was printed; the registry's address. It ends with the runtime.
+fn serve_printed(command: &str, runtime: &Runtime) -> Result<SocketAddr> {
+    let cli = printed(command)?;
+    let Verb::Serve(args) = cli.verb else {
+        return Err(Error::new(Kind::Usage, "the demo's command does not serve").got(command));
+    };
+    let (listener, server) = runtime.block_on(serving(args, cli.progress))?;
+    let address = listener.socket.local_addr();
+    runtime.spawn(listener.run(server, std::future::pending()));
+    address.map_err(|e| Error::io("cannot listen", "the socket", &e))
 }
 
 fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
@@ -303,6 +320,23 @@ fn key_verb(verb: KeyVerb) -> Result<()> {
 }
 
 fn serve_verb(args: ServeArgs, progress: ProgressMode) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
+    let runtime = runtime(cores)?;
+    let result = runtime.block_on(async {
+        let end = signals()?;
+        tokio::pin!(end);
+        let (listener, server) = tokio::select! {
+            ready = serving(args, progress) => ready?,
+            () = &mut end => return Err(crate::content::file::ended()),
+        };
+        listener.run(server, end).await
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// A registry that is ready, and said where it is.
+async fn serving(args: ServeArgs, progress: ProgressMode) -> Result<(Listener, Arc<Server>)> {
     let site = site(
         args.trust,
         args.expiry.allow_expired,
@@ -319,36 +353,20 @@ fn serve_verb(args: ServeArgs, progress: ProgressMode) -> Result<()> {
     let writing = args.writable.then_some(serve::Writing { sparse: args.allow_sparse });
     let log = access_log(args.access_log.as_deref())?;
     let watch = progress::watcher(progress);
-    let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
-    let runtime = runtime(cores)?;
-    let result = runtime.block_on(async {
-        let end = signals()?;
-        tokio::pin!(end);
-        let ready = async {
-            // What is wrong with the address is said before gigabytes are read.
-            let opened = front.open().await?;
-            let offer = serve::open(&args.what, &site, args.head_first, writing, &watch).await?;
-            Ok::<_, Error>((opened, offer))
-        };
-        let ((socket, certificate, gate), offer) = tokio::select! {
-            ready = ready => ready?,
-            () = &mut end => return Err(crate::content::file::ended()),
-        };
-        drop(watch);
-        let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
-        report::serving(&socket, certificate.as_ref(), &offer.parts)?;
-        let server = Server {
-            holdings: offer.holdings,
-            stock: offer.stock,
-            gate,
-            page: None,
-            trouble: Arc::new(report::failure),
-        };
-        let listener = Listener { socket, tls, limits: Limits::default(), log };
-        listener.run(Arc::new(server), end).await
-    });
-    runtime.shutdown_background();
-    result
+    // What is wrong with the address is said before gigabytes are read.
+    let (socket, certificate, gate) = front.open().await?;
+    let offer = serve::open(&args.what, &site, args.head_first, writing, &watch).await?;
+    drop(watch);
+    let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
+    report::serving(&socket, certificate.as_ref(), &offer.parts)?;
+    let server = Server {
+        holdings: offer.holdings,
+        stock: offer.stock,
+        gate,
+        page: None,
+        trouble: Arc::new(report::failure),
+    };
+    Ok((Listener { socket, tls, limits: Limits::default(), log }, Arc::new(server)))
 }
 
 /// Where the lines of the access log go.
@@ -505,7 +523,7 @@ fn source_date_epoch() -> Option<Result<Moment>> {
     Some(Moment::from_epoch_seconds(&value.to_string_lossy()))
 }
 
-fn runtime(cores: usize) -> Result<tokio::runtime::Runtime> {
+fn runtime(cores: usize) -> Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 8))
         .enable_all()

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::bundle::Statement;
 use crate::error::{Error, Kind, Result, printable};
-use crate::oci::Digest;
+use crate::oci::{Digest, Name};
 use crate::plan::{Image, Omitted, Plan, Share};
 use crate::policy::Verdict;
 use crate::release::Moment;
@@ -515,6 +515,12 @@ pub fn serving(
     }
     let scheme = if certificate.is_some() { "https" } else { "http" };
     out(&format!("{text}serving at {scheme}://{address}\n"))
+}
+
+/// What the demo's release leads to on both sides.
+pub fn compared(names: &[(Name, Digest)]) -> Result<()> {
+    let row = |(name, digest): &(Name, Digest)| vec![name.to_string(), format!("{digest} on both sides")];
+    out(&table(&names.iter().map(row).collect::<Vec<_>>()))
 }
 
 /// A line of the access log.

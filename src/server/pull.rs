@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LINK, RANGE};
+use http::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_RANGE, LINK, RANGE};
 use serde_json::{Value, json};
 
 use super::Server;
@@ -45,7 +45,8 @@ impl Server {
     ) -> Result<Answer, Answer> {
         for name in Server::names(name, query.namespace()) {
             if let Some(extent) = self.holdings.blob(&name, digest).await.map_err(|e| self.broken(e))? {
-                return stretch(extent, digest, headers);
+                let asked = asked(headers, digest, extent.size);
+                return stretch(extent, digest, asked);
             }
         }
         Err(Answer::error(Code::BlobUnknown, "no such blob"))
@@ -104,7 +105,7 @@ fn document(kept: Kept) -> Answer {
 }
 
 /// A blob, or the range of it that is asked for (RFC 9110 §14; one range, as registries do).
-fn stretch(extent: Extent, digest: &Digest, headers: &HeaderMap) -> Result<Answer, Answer> {
+fn stretch(extent: Extent, digest: &Digest, asked: Asked) -> Result<Answer, Answer> {
     let size = extent.size;
     let common = |answer: Answer| {
         answer
@@ -112,8 +113,7 @@ fn stretch(extent: Extent, digest: &Digest, headers: &HeaderMap) -> Result<Answe
             .with(DIGEST, digest.to_string())
             .with(ETAG, format!("\"{digest}\""))
     };
-    let range = headers.get(RANGE).and_then(|value| value.to_str().ok()).map(|text| range(text, size));
-    match range.unwrap_or(Asked::All) {
+    match asked {
         Asked::All => {
             Ok(common(Answer::of(StatusCode::OK, "application/octet-stream", Body::Stretch(extent))))
         }
@@ -128,6 +128,15 @@ fn stretch(extent: Extent, digest: &Digest, headers: &HeaderMap) -> Result<Answe
             let answer = Answer::error(Code::RangeInvalid, "the blob does not have this range");
             Err(common(answer).with(CONTENT_RANGE, format!("bytes */{size}")))
         }
+    }
+}
+
+/// Ranges are for those who hold the beginning of this blob and not of another (RFC 9110 §13.1.5).
+fn asked(headers: &HeaderMap, digest: &Digest, size: u64) -> Asked {
+    let ours = headers.get(IF_RANGE).is_none_or(|held| *held == *format!("\"{digest}\""));
+    match headers.get(RANGE).and_then(|value| value.to_str().ok()) {
+        Some(text) if ours => range(text, size),
+        _ => Asked::All,
     }
 }
 

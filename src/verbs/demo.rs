@@ -1,15 +1,22 @@
-//! `demo`: tiny images, made by the program itself, for a trip without server or network. The
-//! mouth runs the trip; this file makes what travels.
+//! `demo`: tiny images, made by the program itself, for a trip between two registries on this machine.
+//! The mouth runs the trip; this file makes what travels and the directory in which that happens,
+//! brings the images into the first registry, and compares what both give out in the end.
 
-use std::path::Path;
+use std::fs::{self, DirBuilder, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::places::{self, Destination};
+use crate::content::{Quiet, Source};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, media};
-
-/// Written into the demo's directory, so that a later demo knows it may replace it.
-pub const MARKER: &str = ".sealift-demo";
+use crate::manifest::Manifest;
+use crate::oci::{Digest, Name, media};
+use crate::plan::{Done, Transfer, resolve, survey, transfer};
+use crate::registry;
 
 /// The release manifest of the demo.
 pub const MANIFEST: &str = r#"schema    = 1
@@ -23,7 +30,6 @@ platforms = ["linux/amd64", "linux/arm64", "linux/arm/v7"]
 [[image]]
 name       = "engine"
 repository = "demo/engine"
-source     = "oci:images"        # a layout beside this file; leave it out to pull from the registry
 tags       = { standard = "{version}", distroless = "{version}-distroless", edge = "{version}-edge" }
 also_tag   = ["{major}.{minor}"]
 "#;
@@ -31,32 +37,128 @@ also_tag   = ["{major}.{minor}"]
 const CREATED: &str = "2026-06-01T00:00:00Z";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
-/// Prepares the demo's directory: images in an OCI layout, a release manifest, an empty trust store.
-///
-/// # Errors
-/// `OutputExists` where the directory was not made by a demo.
-pub fn prepare(directory: &Path) -> Result<()> {
-    let failed = |e: std::io::Error| Error::io("cannot prepare the demo", directory.display(), &e);
-    if directory.join(MARKER).is_file() {
-        std::fs::remove_dir_all(directory).map_err(failed)?;
-    } else if directory.exists() {
-        return Err(Error::new(Kind::OutputExists, "the demo's directory exists and is not a demo's")
-            .at(directory.display())
-            .hint("run the demo somewhere else"));
+/// Pushes at once.
+const JOBS: usize = 4;
+
+/// The demo's directory. Dropped, it is gone with all that is in it.
+pub struct Stage(PathBuf);
+
+impl Stage {
+    /// Makes it among the system's temporary files: images in an OCI layout, a release manifest, an
+    /// empty trust store.
+    ///
+    /// # Errors
+    /// `Io` where there is no room for it.
+    pub fn set() -> Result<Self> {
+        let above = std::env::temp_dir();
+        let failed = |e: std::io::Error| Error::io("cannot prepare the demo", above.display(), &e);
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|e| failed(std::io::Error::other(e)))?;
+        let name = format!("sealift-demo-{:016x}", u64::from_ne_bytes(random));
+        let directory = above.canonicalize().map_err(failed)?.join(name);
+        DirBuilder::new().mode(0o700).create(&directory).map_err(failed)?;
+        // From here on it goes when something fails.
+        let stage = Stage(directory);
+        stage.fill().map_err(failed)?;
+        Images { root: stage.0.join("images") }.write_all()?;
+        Ok(stage)
     }
-    std::fs::create_dir_all(directory.join("images/blobs/sha256")).map_err(failed)?;
-    std::fs::write(directory.join(MARKER), "made by sealift demo; the next demo replaces this directory\n")
-        .map_err(failed)?;
-    std::fs::write(directory.join("release.toml"), MANIFEST).map_err(failed)?;
-    std::fs::create_dir(directory.join("trust")).map_err(failed)?;
-    // Whatever the umask is: a trust store that others can write to is refused.
-    let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(directory.join("trust"), owner_only).map_err(failed)?;
-    Images { root: directory.join("images") }.write_all()
+
+    fn fill(&self) -> std::io::Result<()> {
+        fs::create_dir_all(self.0.join("images/blobs/sha256"))?;
+        fs::write(self.0.join("release.toml"), MANIFEST)?;
+        fs::create_dir(self.0.join("trust"))?;
+        // Whatever the umask is: a trust store that others can write to is refused.
+        fs::set_permissions(self.0.join("trust"), Permissions::from_mode(0o755))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Brings the images into a registry, under all names that the release has.
+    pub async fn push(&self, registry: SocketAddr) -> Result<Done> {
+        let client = registry::Client::new(registry::Options::default())?;
+        let variants = self.release()?.images;
+        let layout = format!("registry.example.com=oci:{}", self.0.join("images").display()).parse()?;
+        let sources = places::sources(&variants, &[layout], &client)?;
+        let wants: Vec<_> = variants.into_iter().map(|variant| variant.want).collect();
+        let plan = Arc::new(resolve(&wants, &sources).await?);
+        let there: Destination = format!("docker://{registry}").parse()?;
+        let places = places::places(&plan, &there, &[], &client)?;
+        let todo = survey(&plan, &places, JOBS).await?;
+        let order = Transfer { plan, sources, places, jobs: JOBS, rate: None, watch: Arc::new(Quiet) };
+        transfer(&Arc::new(order), &todo, "pushing").await
+    }
+
+    /// Requires that two bundles are the same, to the byte.
+    ///
+    /// # Errors
+    /// `DigestMismatch`.
+    pub fn same(&self, one: &str, other: &str) -> Result<()> {
+        let digest = |name: &str| {
+            let bytes = fs::read(self.0.join(name)).map_err(|e| Error::io("cannot read", name, &e))?;
+            Ok::<_, Error>(Digest::of(&bytes))
+        };
+        alike(other, digest(one)?, digest(other)?)
+    }
+
+    /// Asks both registries what each of the release's names leads to: the digests, which must be
+    /// the same.
+    ///
+    /// # Errors
+    /// `DigestMismatch`; `NotFound`.
+    pub async fn compare(&self, sides: [SocketAddr; 2]) -> Result<Vec<(Name, Digest)>> {
+        let client = registry::Client::new(registry::Options::default())?;
+        let mut names = Vec::new();
+        for want in self.release()?.images.into_iter().map(|variant| variant.want) {
+            for tag in want.tags {
+                let name = want.source.with_tag(tag);
+                let [one, other] = sides.map(|side| led_to(&client, side, &name));
+                let (one, other) = (one.await?, other.await?);
+                alike(&name.to_string(), one, other)?;
+                names.push((name, one));
+            }
+        }
+        Ok(names)
+    }
+
+    fn release(&self) -> Result<Manifest> {
+        Manifest::parse(MANIFEST, &self.0, "release.toml")
+    }
+
+    /// Copies the public key into the trust store.
+    pub fn carry(&self, key: &str) -> Result<()> {
+        let copied = fs::copy(self.0.join(key), self.0.join("trust").join(key));
+        copied.map(|_| ()).map_err(|e| Error::io("cannot copy the public key", key, &e))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The digest of what a registry gives out under a name, computed from its bytes.
+async fn led_to(client: &registry::Client, side: SocketAddr, name: &Name) -> Result<Digest> {
+    let there = client.repository(&side.to_string().parse()?, &name.repository);
+    Ok(there.resolve(name).await?.0.digest)
+}
+
+fn alike(place: &str, expected: Digest, got: Digest) -> Result<()> {
+    match got == expected {
+        true => Ok(()),
+        false => Err(Error::new(Kind::DigestMismatch, "not what it was before the trip")
+            .at(place)
+            .got(got)
+            .expected(expected)),
+    }
 }
 
 struct Images {
-    root: std::path::PathBuf,
+    root: PathBuf,
 }
 
 impl Images {
@@ -71,7 +173,10 @@ impl Images {
             }
             let index = json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": manifests });
             let mut entry = self.document(&index, media::INDEX)?;
-            merge(&mut entry, json!({ "annotations": { "org.opencontainers.image.ref.name": tag } }));
+            merge(
+                &mut entry,
+                json!({ "annotations": { "org.opencontainers.image.ref.name": format!("registry.example.com/demo/engine:{tag}") } }),
+            );
             top.push(entry);
         }
         let index = json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": top });
@@ -135,7 +240,7 @@ impl Images {
 
     fn file(&self, path: &str, content: &[u8]) -> Result<()> {
         let path = self.root.join(path);
-        std::fs::write(&path, content).map_err(|e| Error::io("cannot write a demo image", path.display(), &e))
+        fs::write(&path, content).map_err(|e| Error::io("cannot write a demo image", path.display(), &e))
     }
 }
 
@@ -143,9 +248,4 @@ fn merge(object: &mut Value, more: Value) {
     if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
         object.extend(more);
     }
-}
-
-/// Copies a public key into the trust store.
-pub fn carry(from: &Path, to: &Path) -> Result<()> {
-    std::fs::copy(from, to).map(|_| ()).map_err(|e| Error::io("cannot copy the public key", to.display(), &e))
 }

@@ -10,6 +10,8 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod dice;
+pub mod engines;
 pub mod images;
 pub mod lying;
 pub mod parts;

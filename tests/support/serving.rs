@@ -74,9 +74,13 @@ impl Serving {
 
     /// A connection for several requests.
     pub fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Connection { address: self.address.clone(), stream: BufReader::new(stream) }
+        Connection::try_to(&self.address).unwrap()
+    }
+
+    /// `kill -9`. It is gone when this returns.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Sends a signal by its name, and waits for the end; its exit code.
@@ -93,8 +97,7 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -105,18 +108,35 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// To a server that may be gone.
+    pub fn try_to(address: &str) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Some(Connection { address: address.to_owned(), stream: BufReader::new(stream) })
+    }
+
     /// Sends a request without a body.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) {
+        self.try_send(method, path, headers).expect("a server that takes requests");
+    }
+
+    /// The same where the server may be gone.
+    pub fn try_send(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> Option<()> {
         let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
         for (name, value) in headers {
             text += &format!("{name}: {value}\r\n");
         }
-        self.raw(format!("{text}\r\n").as_bytes());
+        self.try_raw(format!("{text}\r\n").as_bytes())
     }
 
     /// Sends bytes as they are.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write_all(bytes).unwrap();
+        self.try_raw(bytes).expect("a server that takes bytes");
+    }
+
+    /// The same where the server may be gone.
+    pub fn try_raw(&mut self, bytes: &[u8]) -> Option<()> {
+        self.stream.get_mut().write_all(bytes).ok()
     }
 
     /// Reads an answer; one to HEAD has no body.
@@ -129,11 +149,12 @@ impl Connection {
     pub fn try_reply(&mut self, head: bool) -> Option<Reply> {
         let mut line = String::new();
         self.stream.read_line(&mut line).ok().filter(|count| *count > 0)?;
-        let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+        let status = line.split(' ').nth(1)?.parse().ok()?;
         let mut headers = BTreeMap::new();
         loop {
             let mut line = String::new();
-            self.stream.read_line(&mut line).unwrap();
+            // Cut off within the head, it is no answer.
+            self.stream.read_line(&mut line).ok().filter(|_| line.ends_with('\n'))?;
             let Some((name, value)) = line.trim_end().split_once(": ") else { break };
             headers.insert(name.to_lowercase(), value.to_owned());
         }
