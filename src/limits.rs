@@ -138,6 +138,18 @@ pub const PASSWORD_TRIALS: usize = 2;
 /// Names and passwords that are remembered to be right.
 pub const PASSWORDS_KNOWN: usize = 1_000;
 
+/// Images that the page of a server shows at once.
+pub const PAGE_IMAGES: usize = 100;
+
+/// Documents that are looked at for one page: an index may name thousands, and so may whatever refers to them.
+pub const PAGE_DOCUMENTS: usize = 4_000;
+
+/// Bytes of them all.
+pub const PAGE_BYTES: usize = 64 << 20;
+
+/// Pages that are made at once: whoever asks for them again and again must not slow pulls down.
+pub const PAGES_AT_ONCE: usize = 2;
+
 /// Redirects followed for one request.
 pub const REDIRECTS: usize = 5;
 

@@ -109,6 +109,11 @@ impl Moment {
         Moment::new(Timestamp::now())
     }
 
+    /// Whole days from then to this moment; negative where it lies before.
+    pub fn days_since(self, then: Moment) -> i64 {
+        self.0.as_second().saturating_sub(then.0.as_second()).div_euclid(86_400)
+    }
+
     /// A day on: as far as clocks of different machines may be apart.
     pub fn a_day_later(self) -> Self {
         Timestamp::from_second(self.0.as_second().saturating_add(86_400)).map_or(self, Moment)

@@ -1,5 +1,5 @@
 //! Texts that are checked: one macro for types that are a text everywhere (on the command line, in TOML,
-//! in JSON), and where in a text something is.
+//! in JSON); where in a text something is; and numbers for people.
 
 /// Serialises types through `Display` and parses them through `FromStr`, with an error that says
 /// what was expected.
@@ -32,4 +32,21 @@ pub(crate) fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     (line, column)
+}
+
+/// A number of bytes for people: decimal units, as disks are sold.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next().unwrap_or(&"kB");
+    while value >= 999.95 {
+        let Some(next) = units.next() else { break };
+        value /= 1000.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
 }

@@ -31,7 +31,7 @@ use crate::manifest::Narrow;
 use crate::policy;
 use crate::registry;
 use crate::release::Moment;
-use crate::server::{Certificate, Limits, Listener, Log, Server};
+use crate::server::{Certificate, Limits, Listener, Log, Page, Server};
 use crate::store::Sweep;
 use crate::trust::{Keyring, Passphrase, SigningKey, minisign_key};
 use crate::verbs::export::{Export, Target};
@@ -363,7 +363,7 @@ async fn serving(args: ServeArgs, progress: ProgressMode) -> Result<(Listener, A
         holdings: offer.holdings,
         stock: offer.stock,
         gate,
-        page: None,
+        page: Page::new(offer.shown),
         trouble: Arc::new(report::failure),
     };
     Ok((Listener { socket, tls, limits: Limits::default(), log }, Arc::new(server)))

@@ -18,6 +18,7 @@ use crate::policy::Verdict;
 use crate::release::Moment;
 use crate::server::{Certificate, Line};
 use crate::store::{Checked, Finding, Removed, Swept};
+pub(crate) use crate::text::bytes;
 use crate::trust::{Keyring, Listed, Quorum};
 use crate::verbs::export::{Exported, Prepared};
 use crate::verbs::import::Receipt;
@@ -58,23 +59,6 @@ pub fn json_out(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::new(Kind::Io, "cannot write the result as JSON").got(e))?;
     out(&format!("{text}\n"))
-}
-
-/// A number of bytes for people: decimal units, as disks are sold.
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if count < 1000 {
-        return format!("{count} B");
-    }
-    let mut value = count as f64 / 1000.0;
-    let mut units = UNITS.iter();
-    let mut unit = units.next().unwrap_or(&"kB");
-    while value >= 999.95 {
-        let Some(next) = units.next() else { break };
-        value /= 1000.0;
-        unit = next;
-    }
-    format!("{value:.1} {unit}")
 }
 
 /// A path, safe to print.

@@ -1,7 +1,7 @@
 //! What a registry server has: [`Holdings`] to give out, and a [`Stock`] that takes as well. A bundle
 //! is the former, a store both.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -32,6 +32,20 @@ pub trait Holdings: Send + Sync {
 
     /// The documents of a repository whose subject this is (distribution-spec, "Listing Referrers").
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Kept>>;
+
+    /// The same for many subjects at once, by name only: each subject, and a document that refers to it.
+    async fn referring(
+        &self,
+        repository: &Repository,
+        subjects: &HashSet<Digest>,
+    ) -> Result<Vec<(Digest, Digest)>> {
+        let mut found = Vec::new();
+        for subject in subjects {
+            let kept = self.referrers(repository, subject).await?;
+            found.extend(kept.iter().map(|kept| (*subject, kept.digest)));
+        }
+        Ok(found)
+    }
 }
 
 /// Several holdings as one. Where two have different documents under one tag, neither is given out.

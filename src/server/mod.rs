@@ -19,7 +19,7 @@ mod secure;
 
 use std::sync::Arc;
 
-use http::header::{ALLOW, HeaderMap, HeaderName, RANGE};
+use http::header::{ALLOW, HeaderMap, HeaderName, RANGE, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, StatusCode};
 
 use crate::content::{Holdings, Stock, Unverified};
@@ -29,10 +29,11 @@ use crate::oci::{Registry, Repository};
 pub use answer::{Answer, Body};
 pub use gate::{Gate, Users};
 pub use listen::{Limits, Line, Listener, Log, Way};
-pub use page::Page;
+pub use page::{Cover, Page, Shown, Signature, Verified};
 pub use secure::Certificate;
 
 use answer::Code;
+use page::Host;
 use route::{Query, Route, route};
 
 /// What is served, to whom, and how.
@@ -44,7 +45,7 @@ pub struct Server {
     /// Who may come in.
     pub gate: Gate,
     /// What people see.
-    pub page: Option<Page>,
+    pub page: Page,
     /// Told what went wrong inside: it is nobody's business outside.
     pub trouble: Arc<dyn Fn(&Error) + Send + Sync>,
 }
@@ -83,6 +84,8 @@ impl Server {
             // Clients of the first registries look for it before they go on.
             answer = answer.with(DOCKER_VERSION, "registry/2.0");
         }
+        // What somebody pushed is never to be taken for a page.
+        answer = answer.with(X_CONTENT_TYPE_OPTIONS, "nosniff");
         if let Some(namespace) = namespace {
             answer = answer.with(NAMESPACE, namespace.as_str());
         }
@@ -92,6 +95,10 @@ impl Server {
     async fn decide(&self, request: Request) -> Result<Answer, Answer> {
         let route = route(&request.path)?;
         let read = matches!(request.method, Method::GET | Method::HEAD);
+        if read && route == Route::Page(page::HEALTH.to_owned()) {
+            // Whoever watches whether it is alive has no password, and learns nothing else.
+            return Ok(page::healthy());
+        }
         self.gate.admit(&request.headers, !read).await?;
         let query = Query::parse(&request.query);
         if !read && self.stock.is_none() {
@@ -101,7 +108,10 @@ impl Server {
         }
         match (request.method.clone(), route) {
             (Method::GET | Method::HEAD, Route::Root) => Ok(Answer::json(&serde_json::json!({}))),
-            (Method::GET | Method::HEAD, Route::Page(path)) => self.page(&path),
+            (Method::GET | Method::HEAD, Route::Page(path)) => {
+                let host = Host::of(&request);
+                self.page(&path, host, &query).await
+            }
             (Method::GET | Method::HEAD, Route::Catalog) => self.catalog(&query).await,
             (Method::GET | Method::HEAD, Route::Tags(name)) => self.tags(&name, &query).await,
             (Method::GET | Method::HEAD, Route::Manifest(name, reference)) => {

@@ -1,6 +1,7 @@
 //! Looking up: what repositories, tags and links say, and what lies behind them. Every look-up opens the
 //! few files that it needs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::inner::{Inner, damaged, lock, unreadable};
@@ -181,12 +182,24 @@ impl Inner {
     /// among them (distribution-spec, "Enabling the Referrers API"), but no others that it may list besides.
     pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Kept>> {
         let mut kept = Vec::new();
-        for digest in self.digests(&paths::revisions(repository))? {
-            if self.subject(&digest)? == Some(*subject) {
-                kept.extend(self.document(repository, &Pointer::Digest(digest))?);
-            }
+        for (_, digest) in self.referring(repository, &HashSet::from([*subject]))? {
+            kept.extend(self.document(repository, &Pointer::Digest(digest))?);
         }
         Ok(kept)
+    }
+
+    /// Each subject, and a document that refers to it: a repository is gone through once, however many are asked about.
+    pub fn referring(
+        &self,
+        repository: &Repository,
+        subjects: &HashSet<Digest>,
+    ) -> Result<Vec<(Digest, Digest)>> {
+        let mut found = Vec::new();
+        for digest in self.digests(&paths::revisions(repository))? {
+            let subject = self.subject(&digest)?.filter(|subject| subjects.contains(subject));
+            found.extend(subject.map(|subject| (subject, digest)));
+        }
+        Ok(found)
     }
 
     /// What a document refers to, read once.

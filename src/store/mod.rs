@@ -168,6 +168,15 @@ impl Holdings for Store {
         let (repository, subject) = (repository.clone(), *subject);
         self.work(move |inner| inner.referrers(&repository, &subject)).await
     }
+
+    async fn referring(
+        &self,
+        repository: &Repository,
+        subjects: &HashSet<Digest>,
+    ) -> Result<Vec<(Digest, Digest)>> {
+        let (repository, subjects) = (repository.clone(), subjects.clone());
+        self.work(move |inner| inner.referring(&repository, &subjects)).await
+    }
 }
 
 #[async_trait]

@@ -9,10 +9,11 @@ use tokio::net::TcpListener;
 
 use super::site::Site;
 use super::verify;
+use crate::bundle::{Bundle, Trusted};
 use crate::content::{Holdings, Stock, Together, Watch, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::server::{Certificate, Gate, Users};
+use crate::server::{Certificate, Cover, Gate, Shown, Signature, Users, Verified};
 use crate::store::Store;
 
 /// How a registry is reached.
@@ -39,6 +40,8 @@ pub struct Offer {
     pub stock: Option<Arc<dyn Stock>>,
     /// What it is, a line for each part.
     pub parts: Vec<String>,
+    /// What the page shows of bundles.
+    pub shown: Vec<Shown>,
 }
 
 /// How a registry is written to.
@@ -68,18 +71,21 @@ pub async fn open(
         let store = Arc::new(Store::open(Path::new(directory))?.sparse(sparse));
         let stock = writing.map(|_| store.clone() as Arc<dyn Stock>);
         let way = if writing.is_some() { "read and written" } else { "read" };
-        return Ok(Offer { holdings: store, stock, parts: vec![format!("store:{directory}: to be {way}")] });
+        let parts = vec![format!("store:{directory}: to be {way}")];
+        return Ok(Offer { holdings: store, stock, parts, shown: Vec::new() });
     }
     if writing.is_some() {
         return Err(Error::new(Kind::Usage, "a bundle is not written to")
             .hint("import it into a store (--to store:DIR), and serve that"));
     }
     let (mut parts, mut shelves) = (Vec::new(), Vec::<Arc<dyn Holdings>>::new());
+    let mut all = Vec::new();
     for bundle in what {
         let trusted = verify::opened(Path::new(bundle), site, watch).await?;
         verify::admissible(&trusted, site)?;
         let statement = trusted.statement();
         parts.push(format!("{bundle}: {} {}", statement.name, statement.version));
+        all.push(shown(&trusted, head_first));
         shelves.push(match head_first {
             true => Arc::new(trusted.shelf()),
             false => Arc::new(verify::whole(trusted, watch.clone()).await?.shelf()),
@@ -89,7 +95,31 @@ pub async fn open(
         1 => shelves.remove(0),
         _ => Arc::new(Together(shelves)),
     };
-    Ok(Offer { holdings, stock: None, parts })
+    Ok(Offer { holdings, stock: None, parts, shown: all })
+}
+
+/// What the page says of a bundle; it is shown when all of it was verified, or only the head was asked for.
+fn shown(bundle: &Bundle<Trusted>, head_first: bool) -> Shown {
+    let statement = bundle.statement();
+    let signers = bundle.signers().iter();
+    let cover = Cover {
+        name: statement.name.clone(),
+        version: statement.version.clone(),
+        tier: statement.tier,
+        channel: statement.channel,
+        created: statement.created,
+        expires: statement.expires,
+        expired: false,
+        sequence: statement.sequence,
+        upgrades_from: statement.upgrades_from.clone(),
+        producer: statement.producer.clone(),
+        policy: statement.policy.clone(),
+        signers: signers.map(|s| Signature { key_id: s.id.to_string(), name: s.name.clone() }).collect(),
+        verified: if head_first { Verified::Head } else { Verified::All },
+        bytes: bundle.length(),
+        images: statement.images.len(),
+    };
+    Shown { cover, images: statement.images.clone() }
 }
 
 impl Front {

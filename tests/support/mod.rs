@@ -10,6 +10,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+pub mod browser;
 pub mod dice;
 pub mod engines;
 pub mod images;

@@ -74,7 +74,7 @@ impl Serving {
 
     /// A connection for several requests.
     pub fn connect(&self) -> Connection {
-        Connection::try_to(&self.address).unwrap()
+        Connection::to(&self.address)
     }
 
     /// `kill -9`. It is gone when this returns.
@@ -113,6 +113,11 @@ impl Connection {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Some(Connection { address: address.to_owned(), stream: BufReader::new(stream) })
+    }
+
+    /// To whatever listens at `host:port`.
+    pub fn to(address: &str) -> Self {
+        Connection::try_to(address).unwrap()
     }
 
     /// Sends a request without a body.
@@ -155,8 +160,8 @@ impl Connection {
             let mut line = String::new();
             // Cut off within the head, it is no answer.
             self.stream.read_line(&mut line).ok().filter(|_| line.ends_with('\n'))?;
-            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-            headers.insert(name.to_lowercase(), value.to_owned());
+            let Some((name, value)) = line.trim_end().split_once(':') else { break };
+            headers.insert(name.to_lowercase(), value.trim_start().to_owned());
         }
         let length: usize = headers.get("content-length").map_or(0, |text| text.parse().unwrap());
         let mut body = vec![0; if head { 0 } else { length }];
