@@ -119,6 +119,7 @@ fn images(count: usize, layers: usize) -> (Vec<Want>, Vec<Arc<dyn Source>>) {
     let names: Vec<Name> = (0..count).map(|number| memory.add_image(number, layers)).collect();
     let memory: Arc<dyn Source> = Arc::new(memory);
     let want = |(number, name): (usize, Name)| Want {
+        attachments: sealift::plan::Attachments::Left,
         image: format!("image-{number}"),
         variant: "standard".to_owned(),
         tags: vec![name.tag.clone()],

@@ -12,11 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
-use crate::content::{Extent, Meter, Reader, Sink, Source, Unverified, file};
+use crate::content::{Extent, Kept, Meter, Reader, Sink, Source, Unverified, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Descriptor, Digest, LayoutIndex, Name, NamedDescriptor, media};
+use crate::oci::{
+    Attached, Descriptor, Digest, Document, LayoutIndex, Name, NamedDescriptor, Role, Tag, media, subject,
+};
 
 const MARKER: &str = "oci-layout";
 const MARKER_CONTENT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -27,6 +30,8 @@ pub struct LayoutSource {
     directory: PathBuf,
     entries: Vec<NamedDescriptor>,
     naming: Naming,
+    /// What is attached to what, once somebody asked.
+    attached: OnceCell<HashMap<Digest, Vec<Attached>>>,
 }
 
 /// How images are found in a layout.
@@ -45,7 +50,44 @@ impl LayoutSource {
         let path = directory.join(INDEX);
         let bytes = file::read_small(&path, "the layout's index", limits::LAYOUT_INDEX)?;
         let LayoutIndex(entries) = LayoutIndex::parse(&bytes).map_err(|e| e.at(path.display()))?;
-        Ok(LayoutSource { directory: directory.to_owned(), entries, naming })
+        Ok(LayoutSource { directory: directory.to_owned(), entries, naming, attached: OnceCell::new() })
+    }
+
+    /// A layout has no way to ask it: every entry is looked at.
+    async fn read_attached(&self) -> Result<HashMap<Digest, Vec<Attached>>> {
+        let mut found: HashMap<Digest, Vec<Attached>> = HashMap::new();
+        let mut add = |subject, descriptor: &Descriptor, tag| {
+            let attached = Attached { subject, descriptor: descriptor.clone(), tag };
+            found.entry(subject).or_default().push(attached);
+        };
+        let documents = self
+            .entries
+            .iter()
+            .filter(|entry| entry.descriptor.role.is_document() && entry.descriptor.size <= limits::DOCUMENT);
+        for entry in documents {
+            let descriptor = &entry.descriptor;
+            let bytes = match self.fetch(descriptor).await {
+                Ok(reader) => reader.into_bytes().await?,
+                // Somebody else's entry, of which there is nothing.
+                Err(e) if e.kind() == Kind::BlobMissing && entry.subject.is_none() => continue,
+                Err(e) => return Err(e),
+            };
+            if let Some(subject) = serde_json::from_slice(&bytes).ok().and_then(|document| subject(&document))
+            {
+                add(subject, descriptor, None);
+            }
+            for tag in entry.names.iter().filter_map(|name| tag_of(name)) {
+                let Some(subject) = tag.subject() else { continue };
+                if tag != subject.fallback_tag() {
+                    add(subject, descriptor, Some(tag));
+                    continue;
+                }
+                for child in Document::parse(descriptor, bytes.clone())?.children {
+                    add(subject, &child.descriptor, None);
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn find(&self, name: &Name) -> Result<&Descriptor> {
@@ -124,6 +166,16 @@ impl Source for LayoutSource {
         let pieces = file::stream(Arc::new(blob), place.clone(), from, size.saturating_sub(from));
         Ok(Unverified::new(place, pieces))
     }
+
+    async fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
+        let attached = self.attached.get_or_try_init(|| self.read_attached()).await?;
+        Ok(attached.get(subject).cloned().unwrap_or_default())
+    }
+}
+
+/// The tag of a full name, or a bare one.
+fn tag_of(name: &str) -> Option<Tag> {
+    name.rsplit([':', '/']).next()?.parse().ok()
 }
 
 /// A layout that content is written to. Made where it does not exist, when the first blob comes.
@@ -138,8 +190,19 @@ struct State {
     lock: Option<File>,
     /// What the names in `index.json` lead to, once it was read.
     named: Option<HashMap<String, Digest>>,
-    /// Names given but not yet in `index.json`.
-    pending: BTreeMap<Name, Descriptor>,
+    /// What entries of it are attached to, and their digests, once it was read.
+    attached: Option<Vec<(Digest, Digest)>>,
+    /// What is not in `index.json` yet.
+    pending: Pending,
+}
+
+/// What is to be added to `index.json`.
+#[derive(Default)]
+struct Pending {
+    /// Names that were given.
+    names: BTreeMap<Name, Descriptor>,
+    /// Documents and their artifact types, by what they are attached to and by their digests.
+    attached: BTreeMap<(Digest, Digest), (Descriptor, String)>,
 }
 
 impl LayoutSink {
@@ -204,6 +267,18 @@ impl LayoutSink {
         }
     }
 
+    /// What entries of `index.json` are said to be attached to, and their digests.
+    fn attachments(&self) -> Result<Vec<(Digest, Digest)>> {
+        let index = self.index()?;
+        let entries = index.get("manifests").and_then(Value::as_array).into_iter().flatten();
+        let digest = |value: Option<&Value>| value?.as_str()?.parse().ok();
+        let attached = entries.filter_map(|entry| {
+            let subject = entry.get("annotations")?.get(LayoutIndex::CONTAINERD_SUBJECT);
+            Some((digest(subject)?, digest(entry.get("digest"))?))
+        });
+        Ok(attached.collect())
+    }
+
     /// What each name in `index.json` leads to.
     fn names(&self) -> Result<HashMap<String, Digest>> {
         let index = self.index()?;
@@ -228,16 +303,19 @@ impl LayoutSink {
         Ok(names)
     }
 
-    fn write_names(&self, pending: &BTreeMap<Name, Descriptor>) -> Result<()> {
+    fn write_names(&self, pending: &Pending) -> Result<()> {
         let mut index = self.index()?;
-        let added = LayoutIndex::encode(pending.iter().map(|(name, descriptor)| (descriptor, name)));
-        let added: Value = serde_json::from_slice(&added).unwrap_or_default();
+        let mut added = LayoutIndex::encoder();
+        pending.names.iter().for_each(|(name, descriptor)| added.name(descriptor, name));
+        for ((subject, _), (descriptor, artifact_type)) in &pending.attached {
+            added.attach(descriptor, artifact_type, subject);
+        }
         let entries = index.get_mut("manifests").and_then(Value::as_array_mut).ok_or_else(|| {
             Error::new(Kind::LayoutInvalid, "index.json names no manifests").at(self.directory.display())
         })?;
-        let taken: HashSet<String> = pending.keys().map(Name::to_string).collect();
+        let taken: HashSet<String> = pending.names.keys().map(Name::to_string).collect();
         entries.retain(|entry| !annotated_names(entry).any(|name| taken.contains(name)));
-        entries.extend(added.get("manifests").and_then(Value::as_array).into_iter().flatten().cloned());
+        entries.extend(added.entries());
         file::sync_directory(&self.directory.join("blobs/sha256"))?;
         write_whole(&self.directory, INDEX, index.to_string().as_bytes())
     }
@@ -322,19 +400,46 @@ impl Sink for LayoutSink {
     }
 
     async fn tag(&self, name: &Name, document: &Descriptor, _: Bytes) -> Result<()> {
-        self.state().pending.insert(name.clone(), document.clone());
+        self.state().pending.names.insert(name.clone(), document.clone());
+        Ok(())
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+        let mut state = self.state();
+        if state.attached.is_none() {
+            state.attached = Some(self.attachments()?);
+        }
+        Ok(state
+            .attached
+            .iter()
+            .flatten()
+            .filter(|(known, _)| known == subject)
+            .map(|(_, one)| *one)
+            .collect())
+    }
+
+    async fn refer(&self, subject: &Digest, referrers: &[Kept]) -> Result<()> {
+        let attached = &mut self.state().pending.attached;
+        for kept in referrers {
+            let role = kept.media_type.document_role().unwrap_or(Role::Manifest);
+            let size = kept.bytes.len() as u64;
+            let descriptor =
+                Descriptor { role, media_type: kept.media_type.clone(), digest: kept.digest, size };
+            attached.insert((*subject, kept.digest), (descriptor, kept.artifact_type().unwrap_or_default()));
+        }
         Ok(())
     }
 
     async fn commit(&self) -> Result<()> {
         let pending = std::mem::take(&mut self.state().pending);
-        if pending.is_empty() {
+        if pending.names.is_empty() && pending.attached.is_empty() {
             return Ok(());
         }
         self.prepare()?;
         tokio::task::block_in_place(|| self.write_names(&pending))?;
         // Read anew when it is asked for: what counts is what stands in the file.
-        self.state().named = None;
+        let mut state = self.state();
+        (state.named, state.attached) = (None, None);
         Ok(())
     }
 }

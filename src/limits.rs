@@ -36,6 +36,9 @@ pub const LAYOUT_INDEX: u64 = 32 << 20;
 /// Nesting of indexes below one image: an honest image has one or two levels.
 pub const INDEX_DEPTH: usize = 4;
 
+/// Documents attached to documents that are attached to documents …: a signature of an SBOM is two.
+pub const ATTACHMENT_DEPTH: usize = 4;
+
 /// Children of one document, so that one index cannot make the plan explode.
 pub const CHILDREN: usize = 10_000;
 

@@ -296,12 +296,18 @@ fn build() -> impl Strategy<Value = Value> {
 
 fn image() -> impl Strategy<Value = Value> {
     let lists = (vec(omitted(), 0..3), vec(build(), 0..3), vec(TAG, 0..3));
-    (digest(), any::<String>(), any::<String>(), lists, name()).prop_map(|(digest, media, text, lists, source)| {
-        json!({
-            "digest": digest, "mediaType": media, "name": text, "omitted": lists.0, "platforms": lists.1,
-            "referrers": [{ "artifactType": text, "digest": digest }], "source": source, "tags": lists.2, "variant": media,
-        })
-    })
+    (digest(), any::<String>(), any::<String>(), lists, name()).prop_map(
+        |(digest, media, text, lists, source)| {
+            let by_subject =
+                json!({ "artifactType": text, "digest": digest, "mediaType": media, "subject": digest });
+            let mut by_tag = by_subject.clone();
+            by_tag["tag"] = json!("sha256-0123.sig");
+            json!({
+                "digest": digest, "mediaType": media, "name": text, "omitted": lists.0, "platforms": lists.1,
+                "referrers": [by_subject, by_tag], "source": source, "tags": lists.2, "variant": media,
+            })
+        },
+    )
 }
 
 /// Any statement as FORMAT.md lists its keys.

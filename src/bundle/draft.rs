@@ -1,6 +1,6 @@
 //! A bundle that is decided but not written: everything is known except the layers' bytes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::contents::{Contents, Entry, Part};
@@ -9,7 +9,7 @@ use super::statement::{EntryPath, EntrySize, Statement};
 use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, SUMS_PATH, signature_path, sums, tar};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Descriptor, Digest, LayoutIndex, Name, Role};
+use crate::oci::{Descriptor, Digest, LayoutIndex, MediaType, Role};
 use crate::plan::{Image, Plan};
 use crate::release::{PolicyRecord, Release};
 use crate::trust::{KeyId, Signature};
@@ -25,7 +25,9 @@ pub struct Draft {
 impl Draft {
     /// Drafts the bundle of a plan.
     pub fn new(release: &Release, plan: &Plan, policy: PolicyRecord) -> Result<Self> {
-        let index = encode_index(&plan.images, |image| plan_size(plan, image))?;
+        let sizes: HashMap<Digest, u64> =
+            plan.nodes.iter().map(|node| (node.descriptor.digest, node.descriptor.size)).collect();
+        let index = encode_index(&plan.images, |digest| sizes.get(digest).copied())?;
         let mut listed = vec![
             (Part::Layout, Digest::of(OCI_LAYOUT), OCI_LAYOUT.len() as u64),
             (Part::Index, Digest::of(&index), index.len() as u64),
@@ -103,10 +105,6 @@ fn append(head: &mut Vec<Vec<u8>>, path: &str, content: Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-fn plan_size(plan: &Plan, image: usize) -> Option<u64> {
-    Some(plan.nodes.get(*plan.roots.get(image)?)?.descriptor.size)
-}
-
 fn path(part: Part, digest: &Digest) -> EntryPath {
     match part {
         Part::Blob => EntryPath::Blob(*digest),
@@ -114,26 +112,35 @@ fn path(part: Part, digest: &Digest) -> EntryPath {
     }
 }
 
-/// The bundle's `index.json`: one descriptor per name. `size` tells the bytes of an image's top document.
-pub fn encode_index(images: &[Image], size: impl Fn(usize) -> Option<u64>) -> Result<Vec<u8>> {
-    let mut named: Vec<(Descriptor, Name)> = Vec::new();
+/// The bundle's `index.json`: one descriptor per name, then one for each document that is attached to
+/// another, without a name. `size` tells a blob's bytes.
+pub fn encode_index(images: &[Image], size: impl Fn(&Digest) -> Option<u64>) -> Result<Vec<u8>> {
+    let missing = |what: &str, image: &Image| {
+        Error::new(Kind::BlobMissing, format!("{what} is not in the bundle")).at(&image.source)
+    };
+    let described = |digest: Digest, media_type: &str| {
+        let (role, media_type) = (Role::Index, MediaType::new(media_type));
+        Some(Descriptor { role, media_type, digest, size: size(&digest)? })
+    };
+    let mut index = LayoutIndex::encoder();
     let mut taken = HashSet::new();
-    for (number, image) in images.iter().enumerate() {
-        let missing = || {
-            Error::new(Kind::BlobMissing, "an image's top document is not in the bundle").at(&image.source)
-        };
-        let descriptor = Descriptor {
-            role: Role::Index,
-            media_type: crate::oci::MediaType::new(&image.media_type),
-            digest: image.digest,
-            size: size(number).ok_or_else(missing)?,
-        };
+    for image in images {
+        let descriptor = described(image.digest, &image.media_type)
+            .ok_or_else(|| missing("an image's top document", image))?;
         for name in image.names() {
             if !taken.insert(name.clone()) {
                 return Err(Error::new(Kind::RefAmbiguous, "one name is given to two images").at(name));
             }
-            named.push((descriptor.clone(), name));
+            index.name(&descriptor, &name);
         }
     }
-    Ok(LayoutIndex::encode(named.iter().map(|(descriptor, name)| (descriptor, name))))
+    let mut attached = HashSet::new();
+    for (image, referrer) in images.iter().flat_map(|image| image.referrers.iter().map(move |r| (image, r))) {
+        if attached.insert((referrer.digest, referrer.subject)) {
+            let descriptor = described(referrer.digest, &referrer.media_type)
+                .ok_or_else(|| missing("something that is attached to an image", image))?;
+            index.attach(&descriptor, &referrer.artifact_type, &referrer.subject);
+        }
+    }
+    Ok(index.finish())
 }

@@ -25,8 +25,8 @@ use crate::content::file::ReadAt;
 use crate::content::{Extent, Meter, Source, Stage, Unverified, Watch, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Descriptor, Digest, Hasher, MediaType, Name};
-use crate::plan::{Plan, Selection, Target, Want, resolve};
+use crate::oci::{Attached, Descriptor, Digest, Hasher, MediaType, Name};
+use crate::plan::{Attachments, Image, Plan, Selection, Target, Want, resolve};
 use crate::release::Moment;
 use crate::trust::{Bearer, Claim, Keyring, Signers};
 
@@ -290,10 +290,7 @@ fn check_frame(frame: Option<u64>, contents: &Contents) -> Result<()> {
 
 /// `oci-layout` is a constant and `index.json` follows from the statement: neither is ever parsed.
 fn check_layout_and_index(contents: &Contents, statement: &Statement) -> Result<()> {
-    let top = |number: usize| {
-        let image = statement.images.get(number)?;
-        Some(contents.blob(&image.digest)?.1.size)
-    };
+    let size = |digest: &Digest| Some(contents.blob(digest)?.1.size);
     let mut labels = HashSet::new();
     if let Some(image) = statement.images.iter().find(|image| !labels.insert((&image.name, &image.variant))) {
         return Err(Error::new(Kind::StatementInvalid, "two images of one name").got(image.label()));
@@ -303,7 +300,7 @@ fn check_layout_and_index(contents: &Contents, statement: &Statement) -> Result<
             .got(image.tags.first().map_or("no tag".to_owned(), ToString::to_string))
             .expected(&image.source.tag));
     }
-    let index = encode_index(&statement.images, top).map_err(|error| match error.kind() {
+    let index = encode_index(&statement.images, size).map_err(|error| match error.kind() {
         // Said by a bundle, it is no matter of how the command was typed.
         Kind::RefAmbiguous => Error::new(Kind::StatementInvalid, error.sentence()),
         _ => error,
@@ -504,9 +501,21 @@ impl Bundle<Trusted> {
                     tags: image.tags.clone(),
                     target: Target::Known(self.top(image.digest, &image.media_type)?),
                     selection: Selection { without: image.omitted.clone(), only: None },
+                    attachments: Attachments::Known(self.attached(image)?),
                 })
             })
             .collect()
+    }
+
+    fn attached(&self, image: &Image) -> Result<Vec<Attached>> {
+        let attached = image.referrers.iter().map(|referrer| {
+            Ok(Attached {
+                subject: referrer.subject,
+                descriptor: self.top(referrer.digest, &referrer.media_type)?,
+                tag: referrer.tag.clone(),
+            })
+        });
+        attached.collect()
     }
 
     fn top(&self, digest: Digest, media_type: &str) -> Result<Descriptor> {

@@ -131,8 +131,10 @@ impl Holdings for Shelf {
     }
 
     async fn tags(&self, repository: &Repository) -> Result<Option<Vec<Tag>>> {
-        let tags: BTreeSet<_> =
-            self.images(repository).flat_map(|image| image.tags.iter().cloned()).collect();
+        let tags: BTreeSet<_> = self
+            .images(repository)
+            .flat_map(|image| image.tags.iter().chain(attaching(image)).cloned())
+            .collect();
         Ok(self.has(repository).then(|| tags.into_iter().collect()))
     }
 
@@ -140,8 +142,8 @@ impl Holdings for Shelf {
         let digest = match pointer {
             Pointer::Digest(digest) => self.has(repository).then_some(*digest),
             Pointer::Tag(tag) => {
-                let tagged = self.images(repository).filter(|image| image.tags.contains(tag));
-                let digests: BTreeSet<_> = tagged.map(|image| image.digest).collect();
+                let digests: BTreeSet<_> =
+                    self.images(repository).filter_map(|image| document_at(image, tag)).collect();
                 // Two registries' images of one name: only the one that names its registry is answered.
                 if digests.len() == 1 { digests.first().copied() } else { None }
             }
@@ -162,11 +164,24 @@ impl Holdings for Shelf {
     }
 
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Kept>> {
-        let images = self.images(repository).filter(|image| image.digest == *subject);
+        let referrers = self.images(repository).flat_map(|image| &image.referrers);
+        let referrers = referrers.filter(|one| one.subject == *subject && one.tag.is_none());
+        let digests: BTreeSet<_> = referrers.map(|one| one.digest).collect();
         let mut found = Vec::new();
-        for referrer in images.flat_map(|image| &image.referrers) {
-            found.extend(self.document_of(&referrer.digest).await?);
+        for digest in digests {
+            found.extend(self.document_of(&digest).await?);
         }
         Ok(found)
     }
+}
+
+/// The tags of what is attached to an image.
+fn attaching(image: &Image) -> impl Iterator<Item = &Tag> {
+    image.referrers.iter().filter_map(|referrer| referrer.tag.as_ref())
+}
+
+/// What a tag leads to: the image, or something that is attached to it.
+fn document_at(image: &Image, tag: &Tag) -> Option<Digest> {
+    let attached = || image.referrers.iter().find(|one| one.tag.as_ref() == Some(tag)).map(|one| one.digest);
+    if image.tags.contains(tag) { Some(image.digest) } else { attached() }
 }

@@ -3,6 +3,7 @@
 //! The wording: plain sentences in the present or past tense, no exclamation marks, what was done
 //! before how; numbers with units; a failure says what, where, got, expected, then a hint.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
@@ -142,6 +143,27 @@ fn omitted_lines(images: &[Image]) -> String {
     if rows.is_empty() { "left out: nothing\n".to_owned() } else { format!("left out:\n{}", table(&rows)) }
 }
 
+/// What is attached to each image: how many documents of which type.
+fn attached_lines(images: &[Image]) -> String {
+    let mut rows = Vec::new();
+    for image in images {
+        let mut kinds: BTreeMap<&str, BTreeSet<Digest>> = BTreeMap::new();
+        for referrer in &image.referrers {
+            kinds.entry(&referrer.artifact_type).or_default().insert(referrer.digest);
+        }
+        for (kind, digests) in kinds {
+            let kind = if kind.is_empty() { "of no stated type" } else { kind };
+            let row = [
+                format!("  {}", printable(&image.label())),
+                digests.len().to_string(),
+                printable(kind).into(),
+            ];
+            rows.push(row.to_vec());
+        }
+    }
+    if rows.is_empty() { "attached: nothing\n".to_owned() } else { format!("attached:\n{}", table(&rows)) }
+}
+
 fn signer_line(signers: &[SignerRecord]) -> String {
     let names = signers.iter().map(|signer| format!("{} ({})", printable(&signer.name), signer.key_id));
     format!("signed by {}\n", names.collect::<Vec<_>>().join(", "))
@@ -175,7 +197,7 @@ pub fn planned(
         return json_out(&planned_json(prepared, total, verdicts));
     }
     let text = format!(
-        "{} {}, tier {}, channel {}, created {}\n\n{}\n{}\n{}{}{}to pull: {} in {}; the bundle will have {} ({total} bytes)\n",
+        "{} {}, tier {}, channel {}, created {}\n\n{}\n{}\n{}{}{}{}to pull: {} in {}; the bundle will have {} ({total} bytes)\n",
         release.name,
         release.version,
         release.tier,
@@ -184,6 +206,7 @@ pub fn planned(
         image_rows(&plan.images),
         share_rows(plan),
         name_lines(&plan.images),
+        attached_lines(&plan.images),
         omitted_lines(&plan.images),
         verdicts.iter().map(verdict_line).collect::<String>(),
         bytes(plan.bytes()),
@@ -308,6 +331,7 @@ pub fn inspected(inspection: &Inspection<'_>, path: &Path, trust: &Path, as_json
     text += &image_rows(&statement.images);
     text.push('\n');
     text += &name_lines(&statement.images);
+    text += &attached_lines(&statement.images);
     text += &omitted_lines(&statement.images);
     text += &policy_line(statement);
     text += &format!(
@@ -343,6 +367,9 @@ pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
     }
     let mut text = format!("{}, {}", receipt.release, signer_line(&receipt.signers));
     text += &table(&rows);
+    for image in receipt.images.iter().filter(|image| image.attached > 0) {
+        text += &format!("{}: {} attached\n", image.source, count(image.attached, "document"));
+    }
     for image in receipt.images.iter().filter(|image| image.omitted > 0) {
         text += &format!(
             "{}: {} of its indexes left out; a registry that insists on complete indexes refuses this image\n",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde_json::{Value, json};
 
 use super::Unverified;
 use super::file::ReadAt;
@@ -122,6 +123,34 @@ pub struct Kept {
     pub digest: Digest,
     /// Its bytes.
     pub bytes: Bytes,
+}
+
+impl Kept {
+    /// The descriptor by which it is listed as attached to something (distribution-spec, "Listing
+    /// Referrers": the artifact's type, or else its config's; its annotations).
+    pub fn referrer(&self) -> Value {
+        let content: Value = serde_json::from_slice(&self.bytes).unwrap_or_default();
+        let mut entry = json!({
+            "mediaType": self.media_type.as_str(), "digest": self.digest, "size": self.bytes.len(),
+        });
+        if let Some(object) = entry.as_object_mut() {
+            let kind = kind_of(&content).map(|kind| ("artifactType".to_owned(), Value::from(kind)));
+            object.extend(kind);
+            let annotations = content.get("annotations").filter(|annotations| annotations.is_object());
+            object.extend(annotations.map(|annotations| ("annotations".to_owned(), annotations.clone())));
+        }
+        entry
+    }
+
+    /// What kind of artifact it is, where it says so.
+    pub fn artifact_type(&self) -> Option<String> {
+        kind_of(&serde_json::from_slice(&self.bytes).ok()?)
+    }
+}
+
+fn kind_of(content: &Value) -> Option<String> {
+    let text = |path: &&str| content.pointer(path)?.as_str().filter(|text| !text.is_empty());
+    ["/artifactType", "/config/mediaType"].iter().find_map(text).map(str::to_owned)
 }
 
 /// A blob, where it lies.

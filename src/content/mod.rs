@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::oci::{Descriptor, Digest, Name};
+use crate::oci::{Attached, Descriptor, Digest, Name};
 
 pub use conduit::{Inlet, Outlet, Room, conduit};
 pub use holdings::{Extent, Holdings, Kept, Pointer, Removal, Stock, Together};
@@ -43,6 +43,14 @@ pub trait Source: Send + Sync {
     /// Opens the content that `expected` describes. The reader ends only after it verified it.
     async fn fetch(&self, expected: &Descriptor) -> Result<Reader> {
         Ok(Reader::new(expected, self.open(expected, 0).await?))
+    }
+
+    /// What is attached to a document; nothing where the place keeps no such thing.
+    ///
+    /// # Errors
+    /// A failure to ask: it is told apart from there being nothing.
+    async fn attached(&self, _subject: &Digest) -> Result<Vec<Attached>> {
+        Ok(Vec::new())
     }
 
     /// Where the content lies, if it lies as it is in a file at hand: a place can then take it over
@@ -96,6 +104,17 @@ pub trait Sink: Send + Sync {
 
     /// Makes `name` lead to a document that was pushed before. `bytes` are the document's own.
     async fn tag(&self, name: &Name, document: &Descriptor, bytes: Bytes) -> Result<()>;
+
+    /// Which documents the place finds when it is asked what names this one as its subject.
+    async fn referrers(&self, _subject: &Digest) -> Result<Vec<Digest>> {
+        Ok(Vec::new())
+    }
+
+    /// Makes the place find these documents when it is asked what names `subject` as its subject; they were
+    /// pushed before.
+    async fn refer(&self, _subject: &Digest, _referrers: &[Kept]) -> Result<()> {
+        Ok(())
+    }
 
     /// All names were given: a place that sets them together does so now.
     async fn commit(&self) -> Result<()> {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{Source, Unverified};
 use crate::error::Result;
 use crate::limits;
-use crate::oci::{Descriptor, Digest, Name, Role};
+use crate::oci::{Attached, Descriptor, Digest, Name, Role};
 
 /// See the module's text.
 pub struct Remembered {
@@ -63,5 +63,9 @@ impl Source for Remembered {
         let bytes = self.source.fetch(expected).await?.into_bytes().await?;
         self.keep(expected.digest, &bytes);
         Ok(Unverified::of_rest(expected.digest, bytes, from))
+    }
+
+    async fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
+        self.source.attached(subject).await
     }
 }

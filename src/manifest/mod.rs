@@ -13,7 +13,7 @@ use crate::content::file;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Digest, Name, Platform, Registry, Repository, Tag};
-use crate::plan::{Only, Selection, Target, Want};
+use crate::plan::{Attachments, Only, Selection, Target, Want};
 use crate::release::{Channel, Moment, ReleaseName, Tier, UpgradePath, Version};
 use crate::text::line_and_column;
 use crate::trust::Root;
@@ -75,6 +75,7 @@ struct RawManifest {
     platforms: Option<Spanned<Vec<Platform>>>,
     #[serde(default)]
     optional_platforms: Vec<Platform>,
+    referrers: Option<bool>,
     sequence: Option<u64>,
     expires: Option<Moment>,
     upgrades_from: Option<UpgradePath>,
@@ -98,6 +99,7 @@ struct RawImage {
     budget: Option<Spanned<String>>,
     platforms: Option<Spanned<Vec<Platform>>>,
     optional_platforms: Option<Vec<Platform>>,
+    referrers: Option<bool>,
 }
 
 impl Manifest {
@@ -275,6 +277,10 @@ impl Page<'_> {
                 source: name(tag),
                 target: Target::Tagged { pin: image.pin.get(variant).map(|pin| *pin.get_ref()) },
                 selection: Selection { without: Vec::new(), only: self.platforms(raw, image)? },
+                attachments: match image.referrers.or(raw.referrers) {
+                    Some(false) => Attachments::Left,
+                    Some(true) | None => Attachments::Asked,
+                },
                 tags,
             };
             gathered.images.push(Variant { want, layout: layout.clone(), budget });

@@ -28,6 +28,11 @@ pub struct Document {
     pub bytes: Bytes,
     /// The content it names, in the order in which it names it (a manifest: config first).
     pub children: Vec<Child>,
+    /// What it is attached to, where it is attached to something (manifest.md, `subject`).
+    pub subject: Option<Digest>,
+    /// What kind of artifact it is: its own word, or else its config's media type (distribution-spec,
+    /// "Listing Referrers").
+    pub artifact_type: MediaType,
 }
 
 /// Content that a document names.
@@ -49,26 +54,26 @@ impl Document {
     /// `DigestInvalid` or `LimitExceeded`, each naming the document.
     pub fn parse(descriptor: &Descriptor, bytes: Bytes) -> Result<Self> {
         let name = descriptor.digest;
-        let children = children(descriptor, &bytes).map_err(|e| e.at(name))?;
-        if children.len() > limits::CHILDREN {
+        let document = parsed(descriptor, bytes).map_err(|e| e.at(name))?;
+        if document.children.len() > limits::CHILDREN {
             return Err(Error::new(Kind::LimitExceeded, "a document names too much content")
                 .at(name)
-                .got(children.len())
+                .got(document.children.len())
                 .expected(format_args!("at most {}", limits::CHILDREN)));
         }
-        Ok(Document { descriptor: descriptor.clone(), bytes, children })
+        Ok(document)
     }
 }
 
-fn children(descriptor: &Descriptor, bytes: &[u8]) -> Result<Vec<Child>> {
+fn parsed(descriptor: &Descriptor, bytes: Bytes) -> Result<Document> {
     match descriptor.role {
         Role::Index => {
-            strict::check(bytes, &strict::INDEX)?;
-            index_children(bytes, descriptor)
+            strict::check(&bytes, &strict::INDEX)?;
+            parsed_index(descriptor, bytes)
         }
         Role::Manifest => {
-            strict::check(bytes, &strict::MANIFEST)?;
-            manifest_children(bytes, descriptor)
+            strict::check(&bytes, &strict::MANIFEST)?;
+            parsed_manifest(descriptor, bytes)
         }
         Role::Config | Role::Layer => {
             Err(Error::new(Kind::DocumentUnsupported, "neither an index nor a manifest")
@@ -134,10 +139,21 @@ pub fn subject(document: &Value) -> Option<Digest> {
     document.pointer("/subject/digest")?.as_str()?.parse().ok()
 }
 
-fn index_children(bytes: &[u8], descriptor: &Descriptor) -> Result<Vec<Child>> {
-    let index: spec::ImageIndex = serde_json::from_slice(bytes).map_err(invalid)?;
+fn parsed_index(descriptor: &Descriptor, bytes: Bytes) -> Result<Document> {
+    let index: spec::ImageIndex = serde_json::from_slice(&bytes).map_err(invalid)?;
     check_header(index.schema_version(), index.media_type().as_ref(), descriptor)?;
-    index.manifests().iter().map(index_child).collect()
+    Ok(Document {
+        children: index.manifests().iter().map(index_child).collect::<Result<_>>()?,
+        subject: index.subject().as_ref().and_then(digest_of),
+        artifact_type: MediaType::new(index.artifact_type().as_ref().map_or("", AsRef::as_ref)),
+        descriptor: descriptor.clone(),
+        bytes,
+    })
+}
+
+/// Content that is named by another digest than SHA-256 is nothing that a bundle can hold.
+fn digest_of(entry: &spec::Descriptor) -> Option<Digest> {
+    entry.digest().as_ref().parse().ok()
 }
 
 fn index_child(entry: &spec::Descriptor) -> Result<Child> {
@@ -159,10 +175,10 @@ fn index_child(entry: &spec::Descriptor) -> Result<Child> {
     })
 }
 
-fn manifest_children(bytes: &[u8], descriptor: &Descriptor) -> Result<Vec<Child>> {
-    let manifest: spec::ImageManifest = serde_json::from_slice(bytes).map_err(|error| {
+fn parsed_manifest(descriptor: &Descriptor, bytes: Bytes) -> Result<Document> {
+    let manifest: spec::ImageManifest = serde_json::from_slice(&bytes).map_err(|error| {
         let failure = invalid(error);
-        match serde_json::from_slice::<SchemaOnly>(bytes) {
+        match serde_json::from_slice::<SchemaOnly>(&bytes) {
             Ok(SchemaOnly { schema_version: 1 }) => schema1(),
             _ => failure,
         }
@@ -178,7 +194,14 @@ fn manifest_children(bytes: &[u8], descriptor: &Descriptor) -> Result<Vec<Child>
     };
     let config = blob(Role::Config, manifest.config());
     let layers = manifest.layers().iter().map(|layer| blob(Role::Layer, layer));
-    std::iter::once(config).chain(layers).collect()
+    let own = manifest.artifact_type().as_ref().map(AsRef::as_ref).filter(|own: &&str| !own.is_empty());
+    Ok(Document {
+        children: std::iter::once(config).chain(layers).collect::<Result<_>>()?,
+        subject: manifest.subject().as_ref().and_then(digest_of),
+        artifact_type: MediaType::new(own.unwrap_or(manifest.config().media_type().as_ref())),
+        descriptor: descriptor.clone(),
+        bytes,
+    })
 }
 
 #[derive(Deserialize)]
@@ -286,6 +309,8 @@ pub struct NamedDescriptor {
     pub descriptor: Descriptor,
     /// The values of the two naming annotations that are present.
     pub names: Vec<String>,
+    /// What it is said to be attached to.
+    pub subject: Option<Digest>,
 }
 
 /// Somebody's `index.json`: which names lead to which documents.
@@ -297,6 +322,8 @@ impl LayoutIndex {
     pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
     /// containerd's annotation with the full name.
     pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+    /// containerd's annotation of an entry that has no name because it is attached to another document.
+    pub const CONTAINERD_SUBJECT: &str = "io.containerd.manifest.subject";
 
     /// Parses `index.json`.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
@@ -312,33 +339,65 @@ impl LayoutIndex {
             let media_type = MediaType::new(entry.media_type().as_ref());
             let role = media_type.document_role().unwrap_or(Role::Layer);
             let annotations = entry.annotations().iter().flatten();
+            let subject = annotations.clone().find(|(key, _)| *key == Self::CONTAINERD_SUBJECT);
             let names = annotations
                 .filter(|(key, _)| [Self::REF_NAME, Self::CONTAINERD_NAME].contains(&key.as_str()))
                 .map(|(_, value)| value.clone());
             Ok(NamedDescriptor {
                 names: names.collect(),
+                subject: subject.and_then(|(_, value)| value.parse().ok()),
                 descriptor: Descriptor { role, ..view(entry, media_type)? },
             })
         };
         index.manifests().iter().map(entry).collect::<Result<_>>().map(LayoutIndex)
     }
 
-    /// Encodes one descriptor per name, both annotations set to the full name. No `platform`:
-    /// containerd imports top-level entries without one on every host.
-    pub fn encode<'a>(named: impl IntoIterator<Item = (&'a Descriptor, &'a Name)>) -> Vec<u8> {
-        let entries: Vec<_> = named
-            .into_iter()
-            .map(|(descriptor, name)| {
-                let name = name.to_string();
-                serde_json::json!({
-                    "annotations": { Self::CONTAINERD_NAME: name, Self::REF_NAME: name },
-                    "digest": descriptor.digest,
-                    "mediaType": descriptor.media_type.as_str(),
-                    "size": descriptor.size,
-                })
-            })
-            .collect();
-        serde_json::json!({ "manifests": entries, "mediaType": media::INDEX, "schemaVersion": 2 })
+    /// An `index.json` of our own, which has no entries yet.
+    pub fn encoder() -> LayoutEncoder {
+        LayoutEncoder::default()
+    }
+}
+
+/// An `index.json` that is being written.
+#[derive(Default)]
+pub struct LayoutEncoder(Vec<serde_json::Value>);
+
+impl LayoutEncoder {
+    /// Adds an entry with both annotations set to the full name. No `platform`: containerd imports
+    /// top-level entries without one on every host.
+    pub fn name(&mut self, descriptor: &Descriptor, name: &Name) {
+        let name = name.to_string();
+        self.0.push(serde_json::json!({
+            "annotations": { LayoutIndex::CONTAINERD_NAME: name, LayoutIndex::REF_NAME: name },
+            "digest": descriptor.digest,
+            "mediaType": descriptor.media_type.as_str(),
+            "size": descriptor.size,
+        }));
+    }
+
+    /// Adds an entry without a name, for what is attached to another document: readers of layouts find it,
+    /// and lists of images stay free of it.
+    pub fn attach(&mut self, descriptor: &Descriptor, artifact_type: &str, subject: &Digest) {
+        let mut entry = serde_json::json!({
+            "annotations": { LayoutIndex::CONTAINERD_SUBJECT: subject },
+            "digest": descriptor.digest,
+            "mediaType": descriptor.media_type.as_str(),
+            "size": descriptor.size,
+        });
+        if let Some(entry) = entry.as_object_mut().filter(|_| !artifact_type.is_empty()) {
+            entry.insert("artifactType".to_owned(), artifact_type.into());
+        }
+        self.0.push(entry);
+    }
+
+    /// The entries.
+    pub fn entries(self) -> Vec<serde_json::Value> {
+        self.0
+    }
+
+    /// The file's content.
+    pub fn finish(self) -> Vec<u8> {
+        serde_json::json!({ "manifests": self.0, "mediaType": media::INDEX, "schemaVersion": 2 })
             .to_string()
             .into_bytes()
     }

@@ -2,6 +2,7 @@
 //! descriptor, platform, reference, and the documents (index, manifest) that link them.
 //! Foreign text and bytes enter here and leave as values that were checked. No I/O.
 
+mod attached;
 mod descriptor;
 mod digest;
 mod document;
@@ -12,11 +13,12 @@ mod platform;
 mod reference;
 mod strict;
 
+pub use attached::Attached;
 pub use descriptor::{Descriptor, MediaType, Role, media};
 pub use digest::{Digest, Hasher};
 pub use document::{
-    Child, Config, Document, LayoutIndex, NamedDescriptor, check_document, document_type, own_media_type,
-    subject,
+    Child, Config, Document, LayoutEncoder, LayoutIndex, NamedDescriptor, check_document, document_type,
+    own_media_type, subject,
 };
 pub use platform::Platform;
 pub use reference::{Name, Registry, Repository, Tag};

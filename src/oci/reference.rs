@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Digest;
 use crate::error::{Error, Kind, Result};
 
 /// Declares a checked text: parse, print, serialise.
@@ -56,6 +57,13 @@ checked_text!(
     /// A tag.
     Tag, is_tag, "a tag such as 2.1.0 (letters, digits, '_', '.', '-'; at most 128 characters)"
 );
+
+impl Tag {
+    /// `sha256-<hex>` and something behind it: a tag that follows from a digest.
+    pub(super) fn of_digest(digest: &Digest, suffix: &str) -> Self {
+        Tag(format!("sha256-{}{suffix}", digest.hex()))
+    }
+}
 
 impl Registry {
     /// The host without the port, and without the brackets of an IPv6 address.

@@ -3,6 +3,7 @@
 //! leaves. It holds no content, only descriptors, and it is closed: every child of every document
 //! is in it, or was left out by name and with a reason.
 
+mod attach;
 mod crew;
 mod pace;
 mod relay;
@@ -14,11 +15,11 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Descriptor, Digest, Name, Platform, Tag};
+use crate::oci::{Attached, Descriptor, Digest, Name, Platform, Tag};
 
 pub use relay::{Ahead, Beginnings, relay};
 pub use resolve::{Sources, resolve};
-pub use transfer::{Done, How, Move, Place, Survey, TagMove, Transfer, ready, survey, transfer};
+pub use transfer::{Done, How, Move, Place, Reference, Survey, TagMove, Transfer, ready, survey, transfer};
 
 /// An image that is asked for.
 #[derive(Clone, Debug)]
@@ -35,6 +36,19 @@ pub struct Want {
     pub target: Target,
     /// Which of its platforms are wanted.
     pub selection: Selection,
+    /// What is attached to it.
+    pub attachments: Attachments,
+}
+
+/// How it is known what is attached to an image.
+#[derive(Clone, Debug)]
+pub enum Attachments {
+    /// The source is asked for it.
+    Asked,
+    /// It is this, or less where parts of the image are left out.
+    Known(Vec<Attached>),
+    /// Nothing is taken along.
+    Left,
 }
 
 /// How the top document of an image is found.
@@ -128,14 +142,21 @@ pub struct Omitted {
     pub reason: String,
 }
 
-/// Content attached to an image.
+/// A document attached to one of an image's documents, or to another one that is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Referrer {
     /// What kind of artifact it is.
     pub artifact_type: String,
-    /// Its manifest's digest.
+    /// Its digest.
     pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// What it is attached to.
+    pub subject: Digest,
+    /// The tag that attaches it, where it does not name its subject itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
 }
 
 /// One distinct piece of content in a plan.
@@ -161,6 +182,8 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// The node of each image's top document.
     pub roots: Vec<usize>,
+    /// The nodes of each image's referrers, in their order.
+    pub attached: Vec<Vec<usize>>,
     /// The newest creation time that an image config states.
     pub created: Option<Timestamp>,
 }
@@ -171,11 +194,14 @@ impl Plan {
         self.nodes.iter().map(|node| node.descriptor.size).sum()
     }
 
-    /// All nodes of some images, each once, in bundle order.
+    /// All nodes of some images, each once, in bundle order; what is attached to them is theirs.
     pub fn closure(&self, images: impl IntoIterator<Item = usize>) -> Vec<usize> {
         let mut found = HashSet::new();
-        let mut ahead: Vec<usize> =
-            images.into_iter().filter_map(|image| self.roots.get(image).copied()).collect();
+        let mut ahead: Vec<usize> = Vec::new();
+        for image in images {
+            ahead.extend(self.roots.get(image));
+            ahead.extend(self.attached.get(image).into_iter().flatten());
+        }
         while let Some(node) = ahead.pop() {
             if found.insert(node) {
                 ahead.extend(self.nodes.get(node).into_iter().flat_map(|node| &node.children));
@@ -184,6 +210,12 @@ impl Plan {
         let mut found: Vec<_> = found.into_iter().collect();
         found.sort_unstable();
         found
+    }
+
+    /// What is attached to an image, and the nodes of these documents.
+    pub fn referrers(&self, image: usize) -> impl Iterator<Item = (&Referrer, usize)> {
+        let referrers = self.images.get(image).into_iter().flat_map(|image| &image.referrers);
+        referrers.zip(self.attached.get(image).into_iter().flatten().copied())
     }
 
     /// For each image, the bytes that only it needs, and the bytes that it shares with others.

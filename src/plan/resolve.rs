@@ -8,17 +8,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
+use super::attach::attach;
 use super::{Build, Image, Node, Omitted, Only, Plan, Selection, Target, Want};
 use crate::content::Source;
 use crate::error::{Error, Kind, Result, Side};
 use crate::limits;
-use crate::oci::{Child, Config, Descriptor, Digest, Document, Platform, Role};
+use crate::oci::{Child, Config, Descriptor, Digest, Document, MediaType, Platform, Role};
 
 /// The source of each want, in the same order.
 pub type Sources = Vec<Arc<dyn Source>>;
 
 /// Images, and documents of one image, that are read at once.
-const READS: usize = 8;
+pub(super) const READS: usize = 8;
 
 /// Reads the documents of all wants and decides what belongs to them.
 ///
@@ -31,8 +32,13 @@ pub async fn resolve(wants: &[Want], sources: &Sources) -> Result<Plan> {
     let walks = wants.iter().zip(sources).map(|(want, source)| {
         let shelf = &shelf;
         async move {
-            let walk = walk(want, source.as_ref(), shelf).await;
-            walk.map_err(|e| e.at(&want.source).side(Side::Source))
+            let mut tree = walk(want, source.as_ref(), shelf).await;
+            if let Ok(walked) = &mut tree
+                && let Err(error) = attach(walked, want, source.as_ref(), shelf).await
+            {
+                tree = Err(error);
+            }
+            tree.map_err(|e| e.at(&want.source).side(Side::Source))
         }
     });
     // Ordered: the plan does not depend on which answer came first.
@@ -47,7 +53,14 @@ pub async fn resolve(wants: &[Want], sources: &Sources) -> Result<Plan> {
 }
 
 /// What was learned from a document; its bytes are not kept.
-enum Facts {
+pub(super) struct Facts {
+    pub names: Names,
+    pub subject: Option<Digest>,
+    pub artifact_type: MediaType,
+}
+
+/// What a document names.
+pub(super) enum Names {
     Index(Vec<Child>),
     Manifest {
         /// Config first, then layers.
@@ -60,7 +73,7 @@ enum Facts {
 
 /// The documents read so far.
 #[derive(Default)]
-struct Shelf {
+pub(super) struct Shelf {
     known: Mutex<HashMap<Digest, Arc<Facts>>>,
     children: AtomicUsize,
 }
@@ -71,9 +84,9 @@ impl Shelf {
     }
 
     fn keep(&self, digest: Digest, facts: Facts) -> Result<Arc<Facts>> {
-        let count = match &facts {
-            Facts::Index(children) => children.len(),
-            Facts::Manifest { children, .. } => children.len(),
+        let count = match &facts.names {
+            Names::Index(children) => children.len(),
+            Names::Manifest { children, .. } => children.len(),
         };
         // A hostile source could go on for ever, each document honest by itself.
         if self.children.fetch_add(count + 1, Ordering::Relaxed) > limits::EDGES {
@@ -98,10 +111,11 @@ impl Shelf {
     }
 
     async fn learn(&self, document: Document, source: &dyn Source) -> Result<Arc<Facts>> {
-        let Document { descriptor, mut children, .. } = document;
+        let Document { descriptor, mut children, subject, artifact_type, .. } = document;
+        let facts = |names| Facts { names, subject, artifact_type };
         if descriptor.role == Role::Index {
             children.shrink_to_fit();
-            return self.keep(descriptor.digest, Facts::Index(children));
+            return self.keep(descriptor.digest, facts(Names::Index(children)));
         }
         let mut children: Vec<_> = children.into_iter().map(|child| child.descriptor).collect();
         // They were collected where the larger ones lay: that room is not kept for each document.
@@ -111,29 +125,33 @@ impl Shelf {
             _ => Config::default(),
         };
         let size = descriptor.size.saturating_add(distinct_bytes(&children));
-        self.keep(descriptor.digest, Facts::Manifest { children, config, size })
+        self.keep(descriptor.digest, facts(Names::Manifest { children, config, size }))
     }
 
     /// Reads several documents side by side; the answers come in the order of the questions.
-    async fn read_all(&self, children: &[Child], source: &dyn Source) -> Result<Vec<Arc<Facts>>> {
-        let reads = children.iter().map(|child| self.read(&child.descriptor, source));
+    pub(super) async fn read_all<'d>(
+        &self,
+        documents: impl IntoIterator<Item = &'d Descriptor>,
+        source: &dyn Source,
+    ) -> Result<Vec<Arc<Facts>>> {
+        let reads = documents.into_iter().map(|descriptor| self.read(descriptor, source));
         stream::iter(reads).buffered(READS).try_collect().await
     }
 }
 
-/// One image's documents, in breadth-first order.
-struct Tree {
-    image: Image,
-    documents: Vec<Kept>,
+/// One image's documents, in breadth-first order; then those that are attached to them.
+pub(super) struct Tree {
+    pub image: Image,
+    pub documents: Vec<Kept>,
     created: Option<Timestamp>,
     listed: HashSet<Digest>,
     left_out: HashSet<Omitted>,
 }
 
 /// A document and those of its children that are taken along.
-struct Kept {
-    descriptor: Descriptor,
-    children: Vec<Descriptor>,
+pub(super) struct Kept {
+    pub descriptor: Descriptor,
+    pub children: Vec<Descriptor>,
 }
 
 async fn walk(want: &Want, source: &dyn Source, shelf: &Shelf) -> Result<Tree> {
@@ -146,22 +164,22 @@ async fn walk(want: &Want, source: &dyn Source, shelf: &Shelf) -> Result<Tree> {
         if level.is_empty() {
             break;
         }
-        let facts = shelf.read_all(&level, source).await?;
+        let facts = shelf.read_all(level.iter().map(|child| &child.descriptor), source).await?;
         let mut below = Vec::new();
         for (child, facts) in level.iter().zip(&facts) {
-            match facts.as_ref() {
-                Facts::Index(_) if depth >= limits::INDEX_DEPTH => {
+            match &facts.names {
+                Names::Index(_) if depth >= limits::INDEX_DEPTH => {
                     return Err(Error::new(Kind::LimitExceeded, "indexes are nested too deeply")
                         .expected(format_args!("at most {} levels", limits::INDEX_DEPTH)));
                 }
-                Facts::Index(children) => {
+                Names::Index(children) => {
                     available.extend(children.iter().filter_map(|child| child.platform.clone()));
                     let kept = tree.select(&child.descriptor, children, &want.selection);
                     // One manifest may serve several platforms: it is listed for each.
                     let new = |child: &Child| seen.insert((child.descriptor.digest, child.platform.clone()));
                     below.extend(kept.into_iter().filter(new));
                 }
-                Facts::Manifest { children, config, size } => {
+                Names::Manifest { children, config, size } => {
                     tree.add_manifest(child, children, config, *size)?
                 }
             }
@@ -381,6 +399,7 @@ fn distinct_bytes(descriptors: &[Descriptor]) -> u64 {
 struct Assembly {
     images: Vec<Image>,
     roots: Vec<usize>,
+    attached: Vec<Vec<usize>>,
     nodes: Vec<Node>,
     known: HashMap<Digest, usize>,
     created: Option<Timestamp>,
@@ -404,6 +423,8 @@ impl Assembly {
                 node.adopt(children);
             }
         }
+        let attached = tree.image.referrers.iter().map(|referrer| self.known.get(&referrer.digest).copied());
+        self.attached.push(attached.collect::<Option<_>>().ok_or_else(super::transfer::missing)?);
         self.created = self.created.max(tree.created);
         self.images.push(tree.image);
         Ok(())
@@ -447,6 +468,7 @@ impl Assembly {
         }
         let placed = |number: &mut usize| *number = place.get(*number).copied().unwrap_or_default();
         self.roots.iter_mut().for_each(placed);
+        self.attached.iter_mut().flatten().for_each(placed);
         let mut nodes: Vec<_> = self.nodes.into_iter().map(Some).collect();
         let mut sorted = Vec::with_capacity(nodes.len());
         for from in order {
@@ -455,7 +477,8 @@ impl Assembly {
                 sorted.push(node);
             }
         }
-        Ok(Plan { images: self.images, nodes: sorted, roots: self.roots, created: self.created })
+        let Assembly { images, roots, attached, created, .. } = self;
+        Ok(Plan { images, nodes: sorted, roots, attached, created })
     }
 
     /// Pushes every child below its lowest parent. Ends: digests cannot form a cycle, and nesting
@@ -492,7 +515,7 @@ impl Node {
     }
 }
 
-fn too_much() -> Error {
+pub(super) fn too_much() -> Error {
     Error::new(Kind::LimitExceeded, "too much content for one bundle")
         .expected(format_args!("at most {} blobs, named at most {} times", limits::BLOBS, limits::EDGES))
         .hint("cut several bundles")

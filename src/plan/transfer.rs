@@ -10,10 +10,11 @@ use super::crew::Crew;
 use super::pace::Counted;
 use super::{Node, Plan, Sources};
 use crate::content::{
-    Begun, Meter, Patience, Rate, Reader, Sink, Source, Stage, Unverified, Watch, retrying,
+    Begun, Kept, Meter, Patience, Rate, Reader, Sink, Source, Stage, Unverified, Watch, retrying,
 };
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Name};
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 /// A place that images go to: one repository of a registry, a layout, a bundle.
@@ -49,17 +50,30 @@ pub enum How {
     Mount(usize),
 }
 
-/// A name that is to lead to an image.
+/// A name that is to lead to an image, or to something that is attached to it.
 #[derive(Clone, Debug)]
 pub struct TagMove {
     /// Number of the place.
     pub place: usize,
     /// Number of the image in the plan.
     pub image: usize,
+    /// Number of the document's node in the plan.
+    pub node: usize,
     /// The name at the destination.
     pub name: Name,
     /// What it leads to now.
     pub before: Option<Digest>,
+}
+
+/// Documents that name one as their subject, and are not found there yet by who asks for that.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// Number of the place.
+    pub place: usize,
+    /// What they are attached to.
+    pub subject: Digest,
+    /// Numbers of their nodes in the plan.
+    pub nodes: Vec<usize>,
 }
 
 /// What there is to do, known before any of it is done.
@@ -69,6 +83,8 @@ pub struct Survey {
     pub moves: Vec<Move>,
     /// Names to set, or to confirm.
     pub tags: Vec<TagMove>,
+    /// What is to be found by its subject.
+    pub references: Vec<Reference>,
     /// Pieces of content that are in their places already.
     pub present: usize,
     /// Their bytes.
@@ -105,17 +121,20 @@ impl Survey {
 
     /// Whether everything is where it is to be, and every name leads there.
     pub fn is_done(&self, plan: &Plan) -> bool {
-        let leads =
-            |tag: &TagMove| plan.images.get(tag.image).is_some_and(|image| tag.before == Some(image.digest));
-        self.moves.is_empty() && self.tags.iter().all(leads)
+        let leads = |tag: &TagMove| tag.before.is_some() && tag.before == tag.target(plan);
+        self.moves.is_empty() && self.references.is_empty() && self.tags.iter().all(leads)
     }
 
     /// Names that lead to something else now.
     pub fn conflicts<'a>(&'a self, plan: &'a Plan) -> impl Iterator<Item = &'a TagMove> {
-        self.tags.iter().filter(|tag| {
-            let digest = plan.images.get(tag.image).map(|image| image.digest);
-            tag.before.is_some() && tag.before != digest
-        })
+        self.tags.iter().filter(|tag| tag.before.is_some() && tag.before != tag.target(plan))
+    }
+}
+
+impl TagMove {
+    /// What it is to lead to.
+    pub fn target(&self, plan: &Plan) -> Option<Digest> {
+        plan.nodes.get(self.node).map(|node| node.descriptor.digest)
     }
 }
 
@@ -141,7 +160,8 @@ pub async fn survey(plan: &Plan, places: &[Place], jobs: usize) -> Result<Survey
     for group in answers.chunk_by(|a, b| a.0 == b.0) {
         survey.add(plan, group);
     }
-    survey.tags = survey_tags(places, jobs).await?;
+    survey.tags = survey_tags(plan, places, jobs).await?;
+    survey.references = survey_references(plan, places, jobs).await?;
     Ok(survey)
 }
 
@@ -167,16 +187,58 @@ impl Survey {
     }
 }
 
-async fn survey_tags(places: &[Place], jobs: usize) -> Result<Vec<TagMove>> {
+async fn survey_tags(plan: &Plan, places: &[Place], jobs: usize) -> Result<Vec<TagMove>> {
     let names = places.iter().enumerate().flat_map(|(number, place)| {
-        let names = place.images.iter();
-        names.flat_map(move |(image, names)| names.iter().map(move |name| (number, place, *image, name)))
+        tags_of(plan, place).into_iter().map(move |(image, node, name)| (number, place, image, node, name))
     });
-    let asks = names.map(|(number, place, image, name)| async move {
-        let before = place.sink.tagged(name).await.map_err(|e| e.at(name).side(Side::Destination))?;
-        Ok::<_, Error>(TagMove { place: number, image, name: name.clone(), before })
+    let asks = names.map(|(number, place, image, node, name)| async move {
+        let before = place.sink.tagged(&name).await.map_err(|e| e.at(&name).side(Side::Destination))?;
+        Ok::<_, Error>(TagMove { place: number, image, node, name, before })
     });
     stream::iter(asks).buffered(jobs.max(1)).try_collect().await
+}
+
+/// The names that images get at a place, then the tags of what is attached to them.
+fn tags_of(plan: &Plan, place: &Place) -> Vec<(usize, usize, Name)> {
+    let mut tags = Vec::new();
+    let mut attached = BTreeMap::new();
+    for (image, names) in &place.images {
+        let Some(&root) = plan.roots.get(*image) else { continue };
+        tags.extend(names.iter().map(|name| (*image, root, name.clone())));
+        // They are set where the image is.
+        let Some(name) = names.first() else { continue };
+        for (referrer, node) in plan.referrers(*image) {
+            if let Some(tag) = &referrer.tag {
+                attached.insert(name.with_tag(tag.clone()), (*image, node));
+            }
+        }
+    }
+    tags.extend(attached.into_iter().map(|(name, (image, node))| (image, node, name)));
+    tags
+}
+
+async fn survey_references(plan: &Plan, places: &[Place], jobs: usize) -> Result<Vec<Reference>> {
+    let asks = places.iter().enumerate().flat_map(|(number, place)| {
+        let mut wanted: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
+        for (referrer, node) in place.images.iter().flat_map(|(image, _)| plan.referrers(*image)) {
+            let nodes = wanted.entry(referrer.subject).or_default();
+            if referrer.tag.is_none() && !nodes.contains(&node) {
+                nodes.push(node);
+            }
+        }
+        wanted.into_iter().map(move |(subject, nodes)| (number, place, subject, nodes))
+    });
+    let asks = asks.filter(|(_, _, _, nodes)| !nodes.is_empty());
+    let asks = asks.map(|(number, place, subject, mut nodes)| async move {
+        let found = place.sink.referrers(&subject).await.map_err(|e| e.side(Side::Destination))?;
+        nodes.retain(|node| {
+            plan.nodes.get(*node).is_some_and(|node| !found.contains(&node.descriptor.digest))
+        });
+        Ok::<_, Error>(Reference { place: number, subject, nodes })
+    });
+    let mut references: Vec<Reference> = stream::iter(asks).buffered(jobs.max(1)).try_collect().await?;
+    references.retain(|reference| !reference.nodes.is_empty());
+    Ok(references)
 }
 
 /// Moves what the survey found missing, `jobs` pieces at once.
@@ -200,7 +262,7 @@ pub async fn transfer(transfer: &Arc<Transfer>, survey: &Survey, verb: &'static 
     for group in by_rank.into_values().rev() {
         done.add(transfer.all(group.chunks(1)).await?);
     }
-    done.tags = transfer.tag_all(&survey.tags).await?;
+    done.tags = transfer.tag_all(survey).await?;
     Ok(done)
 }
 
@@ -324,9 +386,12 @@ impl Transfer {
         Ok(Done { sent: 1, sent_bytes: node.descriptor.size, adopted, ..Done::default() })
     }
 
-    /// Sets all names, then asks for each what it leads to.
-    async fn tag_all(&self, tags: &[TagMove]) -> Result<usize> {
+    /// Sets all names, then asks for each what it leads to; the same for what is found by its subject.
+    async fn tag_all(&self, survey: &Survey) -> Result<usize> {
+        let Survey { tags, references, .. } = survey;
         let jobs = self.jobs.max(1);
+        let refer = references.iter().map(|reference| self.refer(reference));
+        stream::iter(refer).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
         let set = tags.iter().map(|tag| async move { self.tag(tag).await.map_err(|e| at_tag(e, tag)) });
         stream::iter(set).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
         for place in &self.places {
@@ -334,25 +399,63 @@ impl Transfer {
         }
         let check = tags.iter().map(|tag| async move { self.check(tag).await.map_err(|e| at_tag(e, tag)) });
         stream::iter(check).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
+        let check = references.iter().map(|reference| self.check_reference(reference));
+        stream::iter(check).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
         Ok(tags.len())
     }
 
-    async fn tag(&self, tag: &TagMove) -> Result<()> {
-        let (node, place) = self.tagged(tag)?;
-        if tag.before == Some(node.descriptor.digest) {
-            return Ok(());
+    async fn refer(&self, reference: &Reference) -> Result<()> {
+        let place = self.places.get(reference.place).ok_or_else(missing)?;
+        let mut referrers = Vec::new();
+        for node in &reference.nodes {
+            let (descriptor, bytes) = self.document(*node).await?;
+            let Descriptor { media_type, digest, .. } = descriptor.clone();
+            referrers.push(Kept { media_type, digest, bytes });
         }
+        let note = |text: &str| self.watch.note(text);
+        let referred =
+            retrying(Patience::default(), &note, || place.sink.refer(&reference.subject, &referrers)).await;
+        referred.map_err(|e| e.side(Side::Destination))
+    }
+
+    async fn check_reference(&self, reference: &Reference) -> Result<()> {
+        let place = self.places.get(reference.place).ok_or_else(missing)?;
+        let found = place.sink.referrers(&reference.subject).await;
+        let found = found.map_err(|e| e.side(Side::Destination))?;
+        let digests = reference.nodes.iter().filter_map(|node| self.plan.nodes.get(*node));
+        match digests.map(|node| node.descriptor.digest).find(|digest| !found.contains(digest)) {
+            None => Ok(()),
+            Some(lost) => {
+                Err(Error::new(Kind::RegistryCorrupt, "what is attached to a document is not found by it")
+                    .at(reference.subject)
+                    .expected(lost)
+                    .hint("somebody else may be attaching to the same image; run the import again")
+                    .side(Side::Destination))
+            }
+        }
+    }
+
+    /// A document and its bytes.
+    async fn document(&self, node: usize) -> Result<(&Descriptor, Bytes)> {
+        let node = self.plan.nodes.get(node).ok_or_else(missing)?;
         let source = self.sources.get(node.origin).ok_or_else(missing)?;
         let content = source.fetch(&node.descriptor).await.map_err(|e| e.side(Side::Source))?;
-        let bytes = content.from(Side::Source).into_bytes().await?;
+        Ok((&node.descriptor, content.from(Side::Source).into_bytes().await?))
+    }
+
+    async fn tag(&self, tag: &TagMove) -> Result<()> {
+        let place = self.places.get(tag.place).ok_or_else(missing)?;
+        if tag.before.is_some() && tag.before == tag.target(&self.plan) {
+            return Ok(());
+        }
+        let (descriptor, bytes) = self.document(tag.node).await?;
         let note = |text: &str| self.watch.note(text);
-        retrying(Patience::default(), &note, || place.sink.tag(&tag.name, &node.descriptor, bytes.clone()))
-            .await
+        retrying(Patience::default(), &note, || place.sink.tag(&tag.name, descriptor, bytes.clone())).await
     }
 
     async fn check(&self, tag: &TagMove) -> Result<()> {
-        let (node, place) = self.tagged(tag)?;
-        let digest = node.descriptor.digest;
+        let place = self.places.get(tag.place).ok_or_else(missing)?;
+        let digest = tag.target(&self.plan).ok_or_else(missing)?;
         match place.sink.tagged(&tag.name).await? {
             Some(now) if now == digest => Ok(()),
             now => Err(Error::new(Kind::RegistryCorrupt, "a tag does not lead to what was pushed")
@@ -360,12 +463,6 @@ impl Transfer {
                 .expected(digest)
                 .hint("somebody else may be pushing to the same tag; run the import again")),
         }
-    }
-
-    fn tagged(&self, tag: &TagMove) -> Result<(&Node, &Place)> {
-        let root = *self.plan.roots.get(tag.image).ok_or_else(missing)?;
-        let node = self.plan.nodes.get(root).ok_or_else(missing)?;
-        Ok((node, self.places.get(tag.place).ok_or_else(missing)?))
     }
 }
 

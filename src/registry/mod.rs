@@ -26,6 +26,7 @@ mod download;
 pub mod fuzzing;
 mod gate;
 mod origin;
+mod referrers;
 mod refusal;
 mod repository;
 mod session;

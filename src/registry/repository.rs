@@ -14,10 +14,10 @@ use super::download::{Download, check_encoding};
 use super::session::{self, Broken, Push, said_digest};
 use super::transport;
 use super::{refusal, wire};
-use crate::content::{Reader, Sink, Source, Unverified};
+use crate::content::{Kept, Reader, Sink, Source, Unverified};
 use crate::error::{Error, Kind, Result, Retry};
 use crate::limits;
-use crate::oci::{self, Descriptor, Digest, MediaType, Name, Tag, media, own_media_type};
+use crate::oci::{self, Attached, Descriptor, Digest, MediaType, Name, Tag, media, own_media_type};
 
 /// distribution-spec, "Mounting a blob from another repository": 201 is done, 202 offers an upload
 /// session instead. A mount is a shortcut: where it is refused for good, the long way is tried, and tells
@@ -41,13 +41,11 @@ impl fmt::Display for Repository {
 #[async_trait]
 impl Source for Repository {
     async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
-        let call = self.tag_call(Method::GET, &name.tag, "cannot read the tag", self.pulling())?;
-        self.client
-            .patiently(|| async {
-                let mut response = self.client.send_once(&self.endpoint, &call).await?;
-                self.read_document(&mut response).await.map_err(|e| e.at(&call.place))
-            })
-            .await
+        self.resolve_tag(&name.tag).await
+    }
+
+    async fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
+        self.attachments(subject).await
     }
 
     async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
@@ -142,6 +140,15 @@ impl Sink for Repository {
         let place = format!("{self}:{}", name.tag);
         self.put_document(document, name.tag.as_str(), bytes, place, "cannot set the tag").await
     }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+        let listed = self.listed(subject, self.pushing()).await?;
+        Ok(listed.into_iter().map(|descriptor| descriptor.digest).collect())
+    }
+
+    async fn refer(&self, subject: &Digest, referrers: &[Kept]) -> Result<()> {
+        self.make_known(subject, referrers).await
+    }
 }
 
 impl Repository {
@@ -149,15 +156,33 @@ impl Repository {
         Repository { client, endpoint, broken: Arc::default() }
     }
 
-    fn path(&self) -> &str {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) async fn resolve_tag(&self, tag: &Tag) -> Result<(Descriptor, Bytes)> {
+        let call = self.tag_call(Method::GET, tag, "cannot read the tag", self.pulling())?;
+        self.client
+            .patiently(|| async {
+                let mut response = self.client.send_once(&self.endpoint, &call).await?;
+                self.read_document(&mut response).await.map_err(|e| e.at(&call.place))
+            })
+            .await
+    }
+
+    pub(super) fn path(&self) -> &str {
         &self.endpoint.repository
     }
 
-    fn pulling(&self) -> Scope {
+    pub(super) fn pulling(&self) -> Scope {
         Scope::pull(self.path())
     }
 
-    fn pushing(&self) -> Scope {
+    pub(super) fn pushing(&self) -> Scope {
         Scope::push(self.path())
     }
 
@@ -234,7 +259,7 @@ impl Repository {
             .await
     }
 
-    async fn put_document(
+    pub(super) async fn put_document(
         &self,
         document: &Descriptor,
         reference: &str,
@@ -272,7 +297,7 @@ impl Repository {
     }
 }
 
-fn header(text: &str) -> Result<HeaderValue> {
+pub(super) fn header(text: &str) -> Result<HeaderValue> {
     HeaderValue::from_str(text).map_err(|_| {
         Error::new(Kind::DocumentInvalid, "a media type that is none").got(format_args!("{text:?}"))
     })
@@ -307,7 +332,7 @@ fn check_length(headers: &HeaderMap, expected: &Descriptor, kind: Kind) -> Resul
 }
 
 /// `Content-Type` without its parameters.
-fn content_type(headers: &HeaderMap) -> Option<String> {
+pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }

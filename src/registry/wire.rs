@@ -18,6 +18,11 @@ pub fn blob_path(repository: &str, digest: impl fmt::Display) -> String {
     format!("/v2/{repository}/blobs/{digest}")
 }
 
+/// What is attached to a document.
+pub fn referrers_path(repository: &str, subject: impl fmt::Display) -> String {
+    format!("/v2/{repository}/referrers/{subject}")
+}
+
 /// Where upload sessions begin.
 pub fn uploads_path(repository: &str) -> String {
     format!("/v2/{repository}/blobs/uploads/")

@@ -81,7 +81,7 @@ impl Server {
         let mut found: Vec<Value> = Vec::new();
         for name in Server::names(name, query.namespace()) {
             let kept = self.holdings.referrers(&name, subject).await.map_err(|e| self.broken(e))?;
-            found.extend(kept.iter().map(referrer));
+            found.extend(kept.iter().map(Kept::referrer));
         }
         let wanted: Vec<_> = query.all("artifactType").collect();
         if !wanted.is_empty() {
@@ -102,22 +102,6 @@ fn document(kept: Kept) -> Answer {
     Answer::of(StatusCode::OK, kept.media_type.as_str(), Body::Bytes(kept.bytes))
         .with(ETAG, format!("\"{digest}\""))
         .with(DIGEST, digest)
-}
-
-/// The descriptor of a document that refers to another (distribution-spec, "Listing Referrers": the
-/// artifact's type, or else its config's; its annotations).
-pub fn referrer(kept: &Kept) -> Value {
-    let content: Value = serde_json::from_slice(&kept.bytes).unwrap_or_default();
-    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let kind = ["/artifactType", "/config/mediaType"].iter().find_map(|path| text(content.pointer(path)?));
-    let mut entry =
-        json!({ "mediaType": kept.media_type.as_str(), "digest": kept.digest, "size": kept.bytes.len() });
-    if let Some(object) = entry.as_object_mut() {
-        object.extend(kind.map(|kind| ("artifactType".to_owned(), Value::from(kind))));
-        let annotations = content.get("annotations").filter(|annotations| annotations.is_object());
-        object.extend(annotations.map(|annotations| ("annotations".to_owned(), annotations.clone())));
-    }
-    entry
 }
 
 /// A blob, or the range of it that is asked for (RFC 9110 §14; one range, as registries do).

@@ -13,7 +13,7 @@ use super::inner::{Lasting, lock, missing};
 use crate::content::{Extent, Kept, Meter, Pointer, Reader, Sink, Source, Unverified, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Descriptor, Digest, Name, Repository};
+use crate::oci::{Attached, Descriptor, Digest, Name, Repository};
 
 /// See the module's text. What was named reaches the disk with the next tag, all at once.
 #[derive(Clone)]
@@ -113,6 +113,13 @@ impl Sink for Shelf {
         }
     }
 
+    /// The documents themselves say it.
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+        let (repository, subject) = (self.repository.clone(), *subject);
+        let found = self.store.work(move |inner| inner.referrers(&repository, &subject)).await?;
+        Ok(found.into_iter().map(|kept| kept.digest).collect())
+    }
+
     async fn tag(&self, name: &Name, document: &Descriptor, _: Bytes) -> Result<()> {
         let (repository, tag, digest) = (self.repository.clone(), name.tag.clone(), document.digest);
         self.store.work(move |inner| inner.tag(&repository, &tag, &digest)).await
@@ -151,6 +158,24 @@ impl Source for Shelf {
         let left = extent.size.saturating_sub(from);
         let pieces = file::stream(extent.medium, place.clone(), extent.offset.saturating_add(from), left);
         Ok(Unverified::new(place, pieces))
+    }
+
+    async fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
+        let (repository, subject) = (self.repository.clone(), *subject);
+        let find = move |inner: &super::Inner| {
+            let mut found = Vec::new();
+            for tag in subject.cosign_tags() {
+                if let Some(kept) = inner.document(&repository, &Pointer::Tag(tag.clone()))? {
+                    found.push((kept, Some(tag)));
+                }
+            }
+            found.extend(inner.referrers(&repository, &subject)?.into_iter().map(|kept| (kept, None)));
+            Ok(found)
+        };
+        let attached = self.store.work(find).await?.into_iter().map(|(kept, tag)| {
+            Ok(Attached { subject, descriptor: described(&kept.media_type, kept.digest, &kept.bytes)?, tag })
+        });
+        attached.collect()
     }
 
     async fn extent(&self, expected: &Descriptor) -> Result<Option<Extent>> {

@@ -1,5 +1,6 @@
 //! `import`: trust first, then know, then permit, then move.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,6 +92,8 @@ pub struct ImportedImage {
     pub digest: Digest,
     /// Its names there, and what each led to before.
     pub names: Vec<ImportedName>,
+    /// Documents that are attached to it: signatures, SBOMs, attestations.
+    pub attached: usize,
     /// Parts of the image that are not at the destination.
     pub omitted: usize,
 }
@@ -267,7 +270,7 @@ fn refuse_conflicts(plan: &Plan, todo: &Survey) -> Result<()> {
     Err(Error::new(Kind::TagConflict, what)
         .at(&first.name)
         .got(text(first.before))
-        .expected(text(plan.images.get(first.image).map(|image| image.digest)))
+        .expected(text(first.target(plan)))
         .side(Side::Destination)
         .hint("--overwrite-tags moves them; --map puts the images elsewhere; nothing was sent"))
 }
@@ -293,7 +296,7 @@ fn receipt(
     signers: &Signers,
 ) -> Receipt {
     let image = |(number, image): (usize, &crate::plan::Image)| {
-        let tags = todo.tags.iter().filter(|tag| tag.image == number);
+        let tags = todo.tags.iter().filter(|tag| tag.image == number && tag.name.tag.subject().is_none());
         let names = tags.map(|tag| ImportedName {
             name: tag.name.to_string(),
             change: match tag.before {
@@ -306,6 +309,7 @@ fn receipt(
             source: image.source.to_string(),
             digest: image.digest,
             names: names.collect(),
+            attached: image.referrers.iter().map(|one| one.digest).collect::<HashSet<_>>().len(),
             omitted: image.omitted.iter().filter(|omitted| omitted.digest.is_some()).count(),
         }
     };

@@ -96,6 +96,34 @@ impl Layout {
         entry["digest"].as_str().unwrap().to_owned()
     }
 
+    /// Adds a document without a name.
+    pub fn unnamed(&mut self, entry: Value) -> String {
+        let digest = entry["digest"].as_str().unwrap().to_owned();
+        self.entries.push(entry);
+        self.write_index();
+        digest
+    }
+
+    /// Writes an artifact with one layer; `subject` is what it is attached to, if it says so itself.
+    pub fn artifact(&self, kind: &str, content: &[u8], subject: Option<&Value>) -> Value {
+        let mut manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": kind,
+            "config": self.blob("application/vnd.oci.empty.v1+json", b"{}"),
+            "layers": [self.blob("application/octet-stream", content)],
+            "annotations": { "org.opencontainers.image.created": "2026-06-01T00:00:00Z", "note": "größer & <b>" },
+        });
+        if let Some(subject) = subject {
+            let mut subject = subject.clone();
+            subject
+                .as_object_mut()
+                .unwrap()
+                .retain(|key, _| ["mediaType", "digest", "size"].contains(&key.as_str()));
+            manifest["subject"] = subject;
+        }
+        self.document(&manifest)
+    }
+
     /// Writes a blob and describes it.
     pub fn blob(&self, media_type: &str, content: &[u8]) -> Value {
         let digest = sha256(content);
@@ -114,7 +142,8 @@ impl Layout {
         fs::write(self.root.join("index.json"), index.to_string()).unwrap();
     }
 
-    fn image(&self, image: &Image) -> Value {
+    /// Writes an image and describes its top document.
+    pub fn image(&self, image: &Image) -> Value {
         let mut entries = Vec::new();
         for platform in &image.platforms {
             let manifest = self.manifest(image, platform);
@@ -186,7 +215,7 @@ pub fn served(
         let reference = request.path.rsplit('/').next().unwrap_or_default();
         let index: Value = serde_json::from_slice(&fs::read(root.join("index.json")).unwrap()).unwrap();
         let named = index["manifests"].as_array().unwrap().iter().find(|entry| {
-            let name = entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap();
+            let name = entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap_or_default();
             name.ends_with(&format!(":{reference}"))
         });
         let digest = named.map_or(reference, |entry| entry["digest"].as_str().unwrap());
@@ -194,7 +223,7 @@ pub fn served(
         if let Some(answer) = instead(request, &content) {
             return answer;
         }
-        if content.is_empty() {
+        if content.is_empty() || request.path.contains("/referrers/") {
             return Answer::new(if request.path == "/v2/" { 200 } else { 404 });
         }
         let document = serde_json::from_slice::<Value>(&content).unwrap_or_default();

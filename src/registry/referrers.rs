@@ -1,0 +1,185 @@
+//! What is attached to a repository's documents: asked for in the ways that distribution-spec and cosign
+//! know, and made known in the way that the registry knows.
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use reqwest::header::{ACCEPT, HeaderValue, LINK};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use super::auth::Scope;
+use super::client::{self, Call};
+use super::repository::{Repository, content_type, header};
+use super::{origin, transport, wire};
+use crate::content::Kept;
+use crate::error::{Error, Kind, Result};
+use crate::limits;
+use crate::oci::{Attached, Descriptor, Digest, Document, MediaType, Role, media};
+
+/// 404 says that there is no such API (distribution-spec, "Listing Referrers"); so do, less politely, servers
+/// that do not know the path.
+const LISTING_ANSWERS: &[u16] = &[200, 404, 405, 501];
+
+impl Repository {
+    /// What is attached to a document, by its subject or by cosign's tags.
+    pub(super) async fn attachments(&self, subject: &Digest) -> Result<Vec<Attached>> {
+        let tagged = subject.cosign_tags().into_iter().map(|tag| async move {
+            let found = self.resolve_tag(&tag).await;
+            Ok::<_, Error>(absent(found)?.map(|(descriptor, _)| Attached {
+                subject: *subject,
+                descriptor,
+                tag: Some(tag),
+            }))
+        });
+        let (listed, tagged) =
+            futures_util::future::try_join(self.listed(subject, self.pulling()), try_join_all(tagged))
+                .await?;
+        // What is attached in both ways is named twice.
+        let listed =
+            listed.into_iter().map(|descriptor| Attached { subject: *subject, descriptor, tag: None });
+        Ok(tagged.into_iter().flatten().chain(listed).collect())
+    }
+
+    /// The documents that name this one as their subject.
+    pub(super) async fn listed(&self, subject: &Digest, scope: Scope) -> Result<Vec<Descriptor>> {
+        match self.listed_by_api(subject, scope).await? {
+            Some(listed) => Ok(listed),
+            None => match absent(self.resolve_tag(&subject.fallback_tag()).await)? {
+                Some((descriptor, bytes)) => children(&descriptor, bytes),
+                None => Ok(Vec::new()),
+            },
+        }
+    }
+
+    /// `None` where the registry has no such API.
+    async fn listed_by_api(&self, subject: &Digest, scope: Scope) -> Result<Option<Vec<Descriptor>>> {
+        let path = wire::referrers_path(self.path(), subject);
+        let mut call = Call::new(self.endpoint(), Method::GET, &path, "cannot ask what is attached to")?;
+        call.headers.insert(ACCEPT, HeaderValue::from_static(media::INDEX));
+        (call.scope, call.expected, call.place) = (scope, LISTING_ANSWERS, format!("{self}@{subject}"));
+        let mut found = Vec::new();
+        loop {
+            let mut response = self.client().send(self.endpoint(), &call).await?;
+            // Whatever else answers 200 to this path does not know it.
+            if response.status() != 200 || content_type(response.headers()).as_deref() != Some(media::INDEX) {
+                return Ok(None);
+            }
+            let next = next_page(&response, &call).map_err(|e| e.at(&call.place))?;
+            let bytes = transport::read(&mut response, limits::DOCUMENT, self.client().limits()).await;
+            let page =
+                bytes.and_then(|bytes| children(&index_of(&bytes), bytes)).map_err(|e| e.at(&call.place))?;
+            found.extend(page);
+            if found.len() > limits::CHILDREN {
+                return Err(Error::new(Kind::LimitExceeded, "too much is attached to one document")
+                    .at(&call.place)
+                    .expected(format_args!("at most {}", limits::CHILDREN)));
+            }
+            match next {
+                Some(url) if url != call.url => call.url = url,
+                _ => return Ok(Some(found)),
+            }
+        }
+    }
+
+    /// Makes these documents, which were pushed, known as attached to `subject`.
+    pub(super) async fn make_known(&self, subject: &Digest, referrers: &[Kept]) -> Result<()> {
+        match self.listed_by_api(subject, self.pushing()).await? {
+            Some(listed) => {
+                let unlisted = |kept: &&Kept| listed.iter().all(|one| one.digest != kept.digest);
+                for kept in referrers.iter().filter(unlisted) {
+                    // It was here before the registry looked for subjects: pushed again, it is looked at.
+                    self.put_kept(kept).await?;
+                }
+                Ok(())
+            }
+            None => self.list_by_tag(subject, referrers).await,
+        }
+    }
+
+    /// distribution-spec, "Referrers Tag Schema": the client keeps the list.
+    async fn list_by_tag(&self, subject: &Digest, referrers: &[Kept]) -> Result<()> {
+        let tag = subject.fallback_tag();
+        let mut entries: Vec<Value> = match absent(self.resolve_tag(&tag).await)? {
+            None => Vec::new(),
+            Some((descriptor, bytes)) => {
+                children(&descriptor, bytes.clone())?;
+                let index: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                index.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default()
+            }
+        };
+        for kept in referrers {
+            let digest = kept.digest.to_string();
+            entries.retain(|entry| entry.get("digest").and_then(Value::as_str) != Some(&digest));
+            entries.push(kept.referrer());
+        }
+        let index = json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": entries });
+        let bytes = Bytes::from(index.to_string());
+        let place = format!("{self}:{tag}");
+        self.put_document(
+            &index_of(&bytes),
+            tag.as_str(),
+            bytes,
+            place,
+            "cannot list what is attached to an image",
+        )
+        .await
+    }
+
+    async fn put_kept(&self, kept: &Kept) -> Result<()> {
+        let role = kept.media_type.document_role().unwrap_or(Role::Manifest);
+        let (media_type, digest, size) = (kept.media_type.clone(), kept.digest, kept.bytes.len() as u64);
+        let descriptor = Descriptor { role, media_type, digest, size };
+        let place = format!("{self}@{digest}");
+        self.put_document(
+            &descriptor,
+            &digest.to_string(),
+            kept.bytes.clone(),
+            place,
+            "cannot push the manifest",
+        )
+        .await
+    }
+}
+
+/// What is not there is no failure.
+fn absent<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// An index that nothing else describes.
+fn index_of(bytes: &[u8]) -> Descriptor {
+    let (media_type, digest) = (MediaType::new(media::INDEX), Digest::of(bytes));
+    Descriptor { role: Role::Index, media_type, digest, size: bytes.len() as u64 }
+}
+
+fn children(descriptor: &Descriptor, bytes: Bytes) -> Result<Vec<Descriptor>> {
+    if descriptor.role != Role::Index {
+        return Err(Error::new(
+            Kind::DocumentUnsupported,
+            "a list of what is attached to an image is no index",
+        )
+        .at(descriptor.digest));
+    }
+    let document = Document::parse(descriptor, bytes)?;
+    Ok(document.children.into_iter().map(|child| child.descriptor).collect())
+}
+
+/// Where the list goes on (RFC 8288; distribution-spec, "Listing Referrers"): at the same registry.
+fn next_page(response: &Response, call: &Call) -> Result<Option<reqwest::Url>> {
+    let links = response.headers().get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let next = links.flat_map(|links| links.split(',')).find_map(|link| {
+        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let next = |parameter: &str| matches!(parameter.trim(), "rel=\"next\"" | "rel=next");
+        parameters.split(';').any(next).then(|| target.to_owned())
+    });
+    let Some(next) = next else { return Ok(None) };
+    let url = client::resolve(response, &header(&next)?)?;
+    match origin::same(&url, &call.url) {
+        true => Ok(Some(url)),
+        false => Err(Error::new(Kind::RedirectForbidden, "a list goes on at another server")
+            .got(origin::authority(&url))),
+    }
+}
