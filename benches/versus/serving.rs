@@ -269,6 +269,8 @@ fn nginx(course: &Course) -> Result<Open> {
     // It takes over a socket that is bound already, as it does from an older one of itself when it is
     // replaced: no port to be guessed, and none to wait for.
     let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
+    // Its own are: a process that waited for the next client would forget those that it has.
+    socket.set_nonblocking(true)?;
     let address = socket.local_addr()?.to_string();
     let input = course.set.root.join("blobs/sha256");
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
