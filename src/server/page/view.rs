@@ -187,7 +187,7 @@ fn expiry(to: &mut Html, cover: &Cover, now: Moment) {
     match (cover.expires, days) {
         (Some(expires), _) if cover.expired => {
             verdict(to, Look::Bad);
-            html!(to, "<strong>Expired</strong> on <time datetime=\"" (expires) "\">" (day(expires)) "</time>; served because of --allow-expired");
+            html!(to, "<strong>Expired</strong> on <time datetime=\"" (expires) "\">" (day(expires)) "</time>: taken with --allow-expired, or since this server started");
         }
         (Some(expires), Some(days)) if days < SOON => {
             verdict(to, Look::Warn);
