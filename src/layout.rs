@@ -82,6 +82,10 @@ impl LayoutSource {
                     add(subject, descriptor, Some(tag));
                     continue;
                 }
+                // Some tools tag an image itself by its digest: that lists nothing.
+                if descriptor.digest == subject || descriptor.role != Role::Index {
+                    continue;
+                }
                 for child in Document::parse(descriptor, bytes.clone())?.children {
                     add(subject, &child.descriptor, None);
                 }

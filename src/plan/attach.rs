@@ -2,11 +2,11 @@
 //! attached to those. Only what is attached to documents that are taken along themselves: what speaks of a
 //! platform that stays behind stays with it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::resolve::{Facts, Kept, Names, READS, Shelf, Tree};
+use super::resolve::{Facts, Kept, Names, READS, Shelf, Tree, too_much};
 use super::{Attachments, Referrer, Want};
 use crate::content::Source;
 use crate::error::{Error, Kind, Result};
@@ -56,10 +56,23 @@ async fn ask(from: &Attachments, source: &dyn Source, subjects: &[Digest]) -> Re
             answers.into_iter().flatten().collect()
         }
     };
-    let place = |one: &Attached| subjects.iter().position(|subject| *subject == one.subject);
+    if found.len() > limits::EDGES {
+        return Err(too_much());
+    }
+    let places: HashMap<_, _> = subjects.iter().rev().enumerate().map(|(n, subject)| (*subject, n)).collect();
+    let place = |one: &Attached| std::cmp::Reverse(places.get(&one.subject).copied());
     found.sort_by_cached_key(|one| (place(one), one.tag.clone(), one.descriptor.digest));
-    found.dedup();
-    Ok(found)
+    found.dedup_by(|a, b| {
+        (a.subject, &a.tag, a.descriptor.digest) == (b.subject, &b.tag, b.descriptor.digest)
+    });
+    let twice = |pair: &&[Attached]| matches!(pair, [a, b] if a.tag.is_some() && (a.subject, &a.tag) == (b.subject, &b.tag));
+    match found.windows(2).find(twice).and_then(<[Attached]>::first) {
+        Some(one) => Err(Error::new(Kind::RefAmbiguous, "one tag attaches two documents to one")
+            .at(one.subject)
+            .got(one.tag.as_ref().map(ToString::to_string).unwrap_or_default())
+            .hint("a layout of several repositories cannot tell whose it is: export from a registry, or set referrers = false")),
+        None => Ok(found),
+    }
 }
 
 /// What the statement says of it, after it was found to be attached to what it is said to be attached to.

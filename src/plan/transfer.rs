@@ -188,10 +188,12 @@ impl Survey {
 }
 
 async fn survey_tags(plan: &Plan, places: &[Place], jobs: usize) -> Result<Vec<TagMove>> {
-    let names = places.iter().enumerate().flat_map(|(number, place)| {
-        tags_of(plan, place).into_iter().map(move |(image, node, name)| (number, place, image, node, name))
-    });
-    let asks = names.map(|(number, place, image, node, name)| async move {
+    let mut names = Vec::new();
+    for (number, place) in places.iter().enumerate() {
+        let tags = tags_of(plan, place)?.into_iter();
+        names.extend(tags.map(|(image, node, name)| (number, place, image, node, name)));
+    }
+    let asks = names.into_iter().map(|(number, place, image, node, name)| async move {
         let before = place.sink.tagged(&name).await.map_err(|e| e.at(&name).side(Side::Destination))?;
         Ok::<_, Error>(TagMove { place: number, image, node, name, before })
     });
@@ -199,22 +201,39 @@ async fn survey_tags(plan: &Plan, places: &[Place], jobs: usize) -> Result<Vec<T
 }
 
 /// The names that images get at a place, then the tags of what is attached to them.
-fn tags_of(plan: &Plan, place: &Place) -> Vec<(usize, usize, Name)> {
+///
+/// # Errors
+/// `RefAmbiguous` where one tag would have to lead to two documents.
+fn tags_of(plan: &Plan, place: &Place) -> Result<Vec<(usize, usize, Name)>> {
     let mut tags = Vec::new();
-    let mut attached = BTreeMap::new();
+    let mut bases = BTreeMap::new();
     for (image, names) in &place.images {
         let Some(&root) = plan.roots.get(*image) else { continue };
         tags.extend(names.iter().map(|name| (*image, root, name.clone())));
-        // They are set where the image is.
-        let Some(name) = names.first() else { continue };
+        if let Some(name) = names.first() {
+            bases.entry(root).or_insert(name);
+        }
+    }
+    let mut taken: BTreeMap<Name, usize> = tags.iter().map(|(_, node, name)| (name.clone(), *node)).collect();
+    for (image, names) in &place.images {
+        // Beside the image; one that has no name here is another one's twin, which has.
+        let root = plan.roots.get(*image);
+        let Some(base) = names.first().or_else(|| bases.get(root?).copied()) else { continue };
         for (referrer, node) in plan.referrers(*image) {
-            if let Some(tag) = &referrer.tag {
-                attached.insert(name.with_tag(tag.clone()), (*image, node));
+            let Some(tag) = &referrer.tag else { continue };
+            let name = base.with_tag(tag.clone());
+            match taken.insert(name.clone(), node) {
+                None => tags.push((*image, node, name)),
+                Some(other) if other == node => {}
+                Some(_) => {
+                    return Err(Error::new(Kind::RefAmbiguous, "one tag would have to lead to two documents")
+                        .at(name)
+                        .hint("two images bring different signatures of one digest to one repository: tell them apart with --map, or import them one by one (--image)"));
+                }
             }
         }
     }
-    tags.extend(attached.into_iter().map(|(name, (image, node))| (image, node, name)));
-    tags
+    Ok(tags)
 }
 
 async fn survey_references(plan: &Plan, places: &[Place], jobs: usize) -> Result<Vec<Reference>> {

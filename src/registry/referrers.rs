@@ -18,7 +18,10 @@ use crate::oci::{Attached, Descriptor, Digest, Document, MediaType, Role, media}
 
 /// 404 says that there is no such API (distribution-spec, "Listing Referrers"); so do, less politely, servers
 /// that do not know the path.
-const LISTING_ANSWERS: &[u16] = &[200, 404, 405, 501];
+const LISTING_ANSWERS: &[u16] = &[200, 400, 404, 405, 406, 501];
+
+/// Pages of one list: a server that always has one more must not be followed for ever.
+const PAGES: usize = 1_000;
 
 impl Repository {
     /// What is attached to a document, by its subject or by cosign's tags.
@@ -45,6 +48,8 @@ impl Repository {
         match self.listed_by_api(subject, scope).await? {
             Some(listed) => Ok(listed),
             None => match absent(self.resolve_tag(&subject.fallback_tag()).await)? {
+                // Some tools tag an image itself by its digest: that lists nothing.
+                Some((descriptor, _)) if descriptor.digest == *subject => Ok(Vec::new()),
                 Some((descriptor, bytes)) => children(&descriptor, bytes),
                 None => Ok(Vec::new()),
             },
@@ -58,11 +63,15 @@ impl Repository {
         call.headers.insert(ACCEPT, HeaderValue::from_static(media::INDEX));
         (call.scope, call.expected, call.place) = (scope, LISTING_ANSWERS, format!("{self}@{subject}"));
         let mut found = Vec::new();
-        loop {
+        for page in 0..PAGES {
             let mut response = self.client().send(self.endpoint(), &call).await?;
             // Whatever else answers 200 to this path does not know it.
             if response.status() != 200 || content_type(response.headers()).as_deref() != Some(media::INDEX) {
-                return Ok(None);
+                return if page == 0 {
+                    Ok(None)
+                } else {
+                    Err(endless("a list of what is attached breaks off", &call))
+                };
             }
             let next = next_page(&response, &call).map_err(|e| e.at(&call.place))?;
             let bytes = transport::read(&mut response, limits::DOCUMENT, self.client().limits()).await;
@@ -79,6 +88,7 @@ impl Repository {
                 _ => return Ok(Some(found)),
             }
         }
+        Err(endless("a list of what is attached does not end", &call))
     }
 
     /// Makes these documents, which were pushed, known as attached to `subject`.
@@ -101,6 +111,11 @@ impl Repository {
         let tag = subject.fallback_tag();
         let mut entries: Vec<Value> = match absent(self.resolve_tag(&tag).await)? {
             None => Vec::new(),
+            Some((descriptor, _)) if descriptor.digest == *subject => {
+                return Err(Error::new(Kind::TagConflict, "the tag for what is attached to an image is the image's own")
+                    .at(format_args!("{self}:{tag}"))
+                    .hint("remove that tag, or leave behind what is attached: referrers = false in the release manifest"));
+            }
             Some((descriptor, bytes)) => {
                 children(&descriptor, bytes.clone())?;
                 let index: Value = serde_json::from_slice(&bytes).unwrap_or_default();
@@ -139,6 +154,10 @@ impl Repository {
         )
         .await
     }
+}
+
+fn endless(what: &str, call: &Call) -> Error {
+    Error::new(Kind::RegistryCorrupt, what.to_owned()).at(&call.place)
 }
 
 /// What is not there is no failure.

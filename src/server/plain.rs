@@ -28,6 +28,9 @@ use crate::limits;
 /// Bytes given to the kernel at once.
 const STRETCH: usize = 1 << 20;
 
+/// Bytes for which one reader has its turn where there are turns: a frame's.
+const BURST: u64 = 8 << 20;
+
 /// Headers of one request.
 const HEADERS: usize = 64;
 
@@ -76,15 +79,15 @@ async fn read_head(stream: &mut TcpStream, buffer: &mut BytesMut, way: &Way) -> 
             Head::Partial => {}
             head => return Some(head),
         }
-        let began = Instant::now();
+        let (began, idle) = (Instant::now(), buffer.is_empty());
         match timeout(patience, stream.read_buf(buffer)).await {
             Ok(Ok(count)) if count > 0 => {}
             _ => return None,
         }
         // Once it has begun, a head has to come soon, however slowly its bytes drip.
-        patience = match buffer.is_empty() {
-            true => way.limits.idle,
-            false => patience.min(way.limits.head).saturating_sub(began.elapsed().min(way.limits.head)),
+        patience = match idle {
+            true => way.limits.head,
+            false => patience.min(way.limits.head).saturating_sub(began.elapsed()),
         };
     }
 }
@@ -219,7 +222,7 @@ async fn by_kernel(stream: &TcpStream, file: &File, extent: &Extent, way: &Way) 
     while offset < end {
         writable(stream, way).await?;
         let count = usize::try_from(end - offset).unwrap_or(STRETCH).min(STRETCH);
-        let waits = !in_memory(file, offset.saturating_add(count as u64 - 1));
+        let waits = !(in_memory(file, offset) && in_memory(file, offset.saturating_add(count as u64 - 1)));
         let mut send = || {
             stream.try_io(Interest::WRITABLE, || {
                 Ok(rustix::fs::sendfile(stream, file, Some(&mut offset), count)?)
@@ -249,11 +252,11 @@ async fn by_hand(stream: &TcpStream, extent: &Extent, way: &Way) -> io::Result<(
     Ok(())
 }
 
-/// Writes until the socket takes no more; how much that was.
+/// Writes until the socket takes no more, or others should have their turn; how much that was.
 fn burst(stream: &TcpStream, extent: &Extent, from: u64) -> io::Result<u64> {
     let mut buffer = vec![0; file::PIECE];
     let mut given = 0;
-    while from + given < extent.size {
+    while from + given < extent.size && given < BURST {
         let want = (extent.size - from - given).min(file::PIECE as u64) as usize;
         let piece = buffer.get_mut(..want).unwrap_or_default();
         if file::read_at_most(&*extent.medium, piece, extent.offset + from + given)? < want {

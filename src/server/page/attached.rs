@@ -1,7 +1,7 @@
 //! What belongs to an image without being part of it: signatures, SBOMs, scan results, attestations.
 //! What it is follows from its media types, and is never looked for inside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -174,13 +174,9 @@ impl Sketch {
 
     /// Bytes of config and layers, each counted once.
     pub fn payload(&self) -> u64 {
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
         let parts = self.config.iter().chain(self.layers.iter().flatten());
-        let new = parts.filter(|part| {
-            let first = !seen.contains(&part.digest.as_str());
-            seen.push(part.digest.as_str());
-            first
-        });
+        let new = parts.filter(|part| seen.insert(part.digest.as_str()));
         new.fold(0, |sum: u64, part| sum.saturating_add(part.size))
     }
 
