@@ -359,3 +359,38 @@ fn a_long_list_is_read_to_its_end() {
     let untagged = said.iter().filter(|one| one["tag"].is_null()).count();
     assert_eq!(untagged, release.referrers.len(), "{said:?}");
 }
+
+#[test]
+fn an_image_that_is_tagged_by_its_own_digest_lists_nothing() {
+    if !peers() {
+        return;
+    }
+    let release = Release::new();
+    let own = release.subjects[0].replace(':', "-");
+    // As a source: the tag is no list of what is attached.
+    let mut layout = Layout::new(release.scratch.path("tagged"));
+    let top = layout.image(&Image { platforms: vec!["linux/amd64"], layer: 300, ..Image::new("tool") });
+    layout.name("registry.example.com/tools/tool:1.0.0", top.clone());
+    layout.name(&format!("registry.example.com/tools/tool:{}", digest(&top).replace(':', "-")), top.clone());
+    let export = EXPORT.replace("oci:images", "oci:tagged").replace("bundle.tar", "tagged.tar");
+    release.scratch.sealift(&export).ok();
+    // As a destination: it is not overwritten with one.
+    let registry = Registry::start();
+    let to = registry.address();
+    let manifest = SMALL.replace("\n[[image]]", "referrers = false\n\n[[image]]");
+    let manifest = manifest.replace("\"{version}\"", &format!("\"{own}\""));
+    release.scratch.write("own.toml", manifest);
+    let export = EXPORT.replace("release.toml", "own.toml").replace("bundle.tar", "own.tar");
+    let mut layout = Layout::new(release.scratch.path("own"));
+    let top = layout.image(&Image {
+        platforms: vec!["linux/amd64", "linux/arm64"],
+        layer: 300,
+        ..Image::new("tool")
+    });
+    layout.name(&format!("registry.example.com/tools/tool:{own}"), top);
+    release.scratch.sealift(&export.replace("oci:images", "oci:own")).ok();
+    release.scratch.sealift(&format!("import own.tar --trust trust --to {to} --state other")).ok();
+    release.import(&to, "").fails(4, "TagConflict").says("referrers = false");
+    let (status, index) = registry.get(&format!("/v2/tools/tool/manifests/{own}"));
+    assert_eq!((status, format!("sha256:{}", support::sha256(&index))), (200, release.subjects[0].clone()));
+}
