@@ -34,30 +34,43 @@ impl Repository {
                 tag: Some(tag),
             }))
         });
-        let (listed, tagged) =
-            futures_util::future::try_join(self.listed(subject, self.pulling()), try_join_all(tagged))
-                .await?;
+        let (listed, tagged) = futures_util::future::try_join(
+            self.listed(subject, self.pulling(), children),
+            try_join_all(tagged),
+        )
+        .await?;
         // What is attached in both ways is named twice.
         let listed =
             listed.into_iter().map(|descriptor| Attached { subject: *subject, descriptor, tag: None });
         Ok(tagged.into_iter().flatten().chain(listed).collect())
     }
 
-    /// The documents that name this one as their subject.
-    pub(super) async fn listed(&self, subject: &Digest, scope: Scope) -> Result<Vec<Descriptor>> {
-        match self.listed_by_api(subject, scope).await? {
+    /// The digests of the documents that name this one as their subject. What else is listed there is not ours
+    /// to judge.
+    pub(super) async fn referring(&self, subject: &Digest) -> Result<Vec<Digest>> {
+        self.listed(subject, self.pushing(), digests).await
+    }
+
+    /// The documents that name this one as their subject, as `read` reads a list of them.
+    async fn listed<T>(&self, subject: &Digest, scope: Scope, read: Read<T>) -> Result<Vec<T>> {
+        match self.listed_by_api(subject, scope, read).await? {
             Some(listed) => Ok(listed),
             None => match absent(self.resolve_tag(&subject.fallback_tag()).await)? {
                 // Some tools tag an image itself by its digest: that lists nothing.
                 Some((descriptor, _)) if descriptor.digest == *subject => Ok(Vec::new()),
-                Some((descriptor, bytes)) => children(&descriptor, bytes),
+                Some((descriptor, bytes)) => read(&descriptor, bytes),
                 None => Ok(Vec::new()),
             },
         }
     }
 
     /// `None` where the registry has no such API.
-    async fn listed_by_api(&self, subject: &Digest, scope: Scope) -> Result<Option<Vec<Descriptor>>> {
+    async fn listed_by_api<T>(
+        &self,
+        subject: &Digest,
+        scope: Scope,
+        read: Read<T>,
+    ) -> Result<Option<Vec<T>>> {
         let path = wire::referrers_path(self.path(), subject);
         let mut call = Call::new(self.endpoint(), Method::GET, &path, "cannot ask what is attached to")?;
         call.headers.insert(ACCEPT, HeaderValue::from_static(media::INDEX));
@@ -76,7 +89,7 @@ impl Repository {
             let next = next_page(&response, &call).map_err(|e| e.at(&call.place))?;
             let bytes = transport::read(&mut response, limits::DOCUMENT, self.client().limits()).await;
             let page =
-                bytes.and_then(|bytes| children(&index_of(&bytes), bytes)).map_err(|e| e.at(&call.place))?;
+                bytes.and_then(|bytes| read(&index_of(&bytes), bytes)).map_err(|e| e.at(&call.place))?;
             found.extend(page);
             if found.len() > limits::CHILDREN {
                 return Err(Error::new(Kind::LimitExceeded, "too much is attached to one document")
@@ -93,9 +106,9 @@ impl Repository {
 
     /// Makes these documents, which were pushed, known as attached to `subject`.
     pub(super) async fn make_known(&self, subject: &Digest, referrers: &[Kept]) -> Result<()> {
-        match self.listed_by_api(subject, self.pushing()).await? {
+        match self.listed_by_api(subject, self.pushing(), digests).await? {
             Some(listed) => {
-                let unlisted = |kept: &&Kept| listed.iter().all(|one| one.digest != kept.digest);
+                let unlisted = |kept: &&Kept| !listed.contains(&kept.digest);
                 for kept in referrers.iter().filter(unlisted) {
                     // It was here before the registry looked for subjects: pushed again, it is looked at.
                     self.put_kept(kept).await?;
@@ -117,7 +130,7 @@ impl Repository {
                     .hint("remove that tag, or leave behind what is attached: referrers = false in the release manifest"));
             }
             Some((descriptor, bytes)) => {
-                children(&descriptor, bytes.clone())?;
+                require_index(&descriptor)?;
                 let index: Value = serde_json::from_slice(&bytes).unwrap_or_default();
                 index.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default()
             }
@@ -174,7 +187,26 @@ fn index_of(bytes: &[u8]) -> Descriptor {
     Descriptor { role: Role::Index, media_type, digest, size: bytes.len() as u64 }
 }
 
+/// Reads a list.
+type Read<T> = fn(&Descriptor, Bytes) -> Result<Vec<T>>;
+
+/// All that is needed where it is only asked what is there: others may list what we would not carry.
+fn digests(descriptor: &Descriptor, bytes: Bytes) -> Result<Vec<Digest>> {
+    require_index(descriptor)?;
+    let index: Value = serde_json::from_slice(&bytes).map_err(|e| {
+        Error::new(Kind::DocumentInvalid, "a list of what is attached to an image is not JSON").got(e)
+    })?;
+    let entries = index.get("manifests").and_then(Value::as_array).into_iter().flatten();
+    Ok(entries.filter_map(|entry| entry.get("digest")?.as_str()?.parse().ok()).collect())
+}
+
 fn children(descriptor: &Descriptor, bytes: Bytes) -> Result<Vec<Descriptor>> {
+    require_index(descriptor)?;
+    let document = Document::parse(descriptor, bytes)?;
+    Ok(document.children.into_iter().map(|child| child.descriptor).collect())
+}
+
+fn require_index(descriptor: &Descriptor) -> Result<()> {
     if descriptor.role != Role::Index {
         return Err(Error::new(
             Kind::DocumentUnsupported,
@@ -182,8 +214,7 @@ fn children(descriptor: &Descriptor, bytes: Bytes) -> Result<Vec<Descriptor>> {
         )
         .at(descriptor.digest));
     }
-    let document = Document::parse(descriptor, bytes)?;
-    Ok(document.children.into_iter().map(|child| child.descriptor).collect())
+    Ok(())
 }
 
 /// Where the list goes on (RFC 8288; distribution-spec, "Listing Referrers"): at the same registry.
@@ -200,5 +231,25 @@ fn next_page(response: &Response, call: &Call) -> Result<Option<reqwest::Url>> {
         true => Ok(Some(url)),
         false => Err(Error::new(Kind::RedirectForbidden, "a list goes on at another server")
             .got(origin::authority(&url))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_a_destination_others_may_list_what_we_would_not_carry() {
+        let own = Digest::of(b"a signature");
+        let list = json!({ "schemaVersion": 2, "manifests": [
+            { "mediaType": "application/vnd.oci.artifact.manifest.v1+json", "digest": Digest::of(b"old"), "size": 3 },
+            { "mediaType": media::MANIFEST, "digest": "sha512:00", "size": 3 },
+            { "mediaType": media::MANIFEST, "digest": own, "size": 11 },
+        ] });
+        let bytes = Bytes::from(list.to_string());
+        let there = digests(&index_of(&bytes), bytes.clone()).unwrap();
+        assert_eq!(there, [Digest::of(b"old"), own]);
+        assert!(children(&index_of(&bytes), bytes).is_err());
+        assert!(digests(&index_of(b"["), Bytes::from_static(b"[")).is_err());
     }
 }

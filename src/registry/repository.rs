@@ -142,8 +142,7 @@ impl Sink for Repository {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
-        let listed = self.listed(subject, self.pushing()).await?;
-        Ok(listed.into_iter().map(|descriptor| descriptor.digest).collect())
+        self.referring(subject).await
     }
 
     async fn refer(&self, subject: &Digest, referrers: &[Kept]) -> Result<()> {
