@@ -228,7 +228,7 @@ fn tags_of(plan: &Plan, place: &Place) -> Result<Vec<(usize, usize, Name)>> {
                 Some(_) => {
                     return Err(Error::new(Kind::RefAmbiguous, "one tag would have to lead to two documents")
                         .at(name)
-                        .hint("two images bring different signatures of one digest to one repository: tell them apart with --map, or import them one by one (--image)"));
+                        .hint("two images bring different signatures of one digest to one repository: put one of them elsewhere with --map"));
                 }
             }
         }
