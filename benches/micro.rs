@@ -40,7 +40,7 @@ struct Memory {
 
 #[async_trait]
 impl Source for Memory {
-    async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
+    async fn resolve(&self, name: &Name, _: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
         let descriptor = self.names.get(name).ok_or_else(|| absent(name))?;
         Ok((descriptor.clone(), self.bytes(descriptor)?))
     }

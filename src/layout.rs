@@ -18,7 +18,8 @@ use crate::content::{Extent, Kept, Meter, Reader, Sink, Source, Unverified, file
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{
-    Attached, Descriptor, Digest, Document, LayoutIndex, Name, NamedDescriptor, Role, Tag, media, subject,
+    Attached, Descriptor, Digest, Document, LayoutIndex, MediaType, Name, NamedDescriptor, Role, Tag,
+    document_type, media, subject,
 };
 
 const MARKER: &str = "oci-layout";
@@ -118,6 +119,23 @@ impl LayoutSource {
         }
     }
 
+    /// A document by its digest; it need not be listed.
+    async fn document(&self, digest: &Digest) -> Result<(Descriptor, Bytes)> {
+        let path = blob_path(&self.directory, digest);
+        let absent = |e: std::io::Error| {
+            let kind = if e.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Io };
+            Error::new(kind, "no document of that digest in the layout").at(path.display()).got(e)
+        };
+        let size = open_blob(&path).and_then(|blob| blob.metadata()).map_err(absent)?.len();
+        let described = |media_type: MediaType, role| Descriptor { role, media_type, digest: *digest, size };
+        check_size(digest, size)?;
+        let blob = described(MediaType::new(""), Role::Manifest);
+        let bytes = self.fetch(&blob).await?.into_bytes().await?;
+        let media_type = document_type(&bytes).unwrap_or_else(|| MediaType::new(""));
+        let role = media_type.document_role().ok_or_else(|| no_document(digest, &media_type))?;
+        Ok((described(media_type, role), bytes))
+    }
+
     fn not_found(&self, name: &Name) -> Error {
         let names: Vec<_> = self.entries.iter().flat_map(|entry| &entry.names).take(8).cloned().collect();
         Error::new(Kind::NotFound, "no image of that name in the layout")
@@ -133,18 +151,15 @@ impl LayoutSource {
 
 #[async_trait]
 impl Source for LayoutSource {
-    async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
+    async fn resolve(&self, name: &Name, digest: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
+        if let Some(digest) = digest {
+            return self.document(digest).await;
+        }
         let descriptor = self.find(name)?.clone();
         if !descriptor.role.is_document() {
-            return Err(Error::new(Kind::DocumentUnsupported, "neither an index nor a manifest")
-                .at(name)
-                .got(&descriptor.media_type));
+            return Err(no_document(name, &descriptor.media_type));
         }
-        if descriptor.size > limits::DOCUMENT {
-            return Err(Error::new(Kind::LimitExceeded, "a document is too large")
-                .at(name)
-                .got(descriptor.size));
-        }
+        check_size(name, descriptor.size)?;
         let bytes = self.fetch(&descriptor).await?.into_bytes().await?;
         Ok((descriptor, bytes))
     }
@@ -174,6 +189,20 @@ impl Source for LayoutSource {
     async fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
         let attached = self.attached.get_or_try_init(|| self.read_attached()).await?;
         Ok(attached.get(subject).cloned().unwrap_or_default())
+    }
+}
+
+fn no_document(place: impl std::fmt::Display, media_type: &MediaType) -> Error {
+    Error::new(Kind::DocumentUnsupported, "neither an index nor a manifest").at(place).got(media_type)
+}
+
+fn check_size(place: impl std::fmt::Display, size: u64) -> Result<()> {
+    match size > limits::DOCUMENT {
+        true => Err(Error::new(Kind::LimitExceeded, "a document is too large")
+            .at(place)
+            .got(format_args!("{size} bytes"))
+            .expected(format_args!("at most {} bytes", limits::DOCUMENT))),
+        false => Ok(()),
     }
 }
 

@@ -184,7 +184,7 @@ async fn a_range_may_end_early() {
 async fn a_compressed_body_is_refused() {
     let server = Lying::start(|_, _| Answer::new(200).header("Content-Encoding", "gzip").body("abc"));
     assert_eq!(kind(repository(&server).fetch(&layer(b"abc")).await), Kind::UnexpectedContent);
-    assert_eq!(kind(repository(&server).resolve(&name(&server.host())).await), Kind::UnexpectedContent);
+    assert_eq!(kind(repository(&server).resolve(&name(&server.host()), None).await), Kind::UnexpectedContent);
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ fn tagged_as(content_type: &'static str, body: &'static str) -> Lying {
 async fn a_tag_resolves_to_its_own_hash() {
     let body = "{\"schemaVersion\":2}";
     let server = tagged_as("application/vnd.oci.image.manifest.v1+json; charset=utf-8", body);
-    let (descriptor, bytes) = repository(&server).resolve(&name(&server.host())).await.unwrap();
+    let (descriptor, bytes) = repository(&server).resolve(&name(&server.host()), None).await.unwrap();
     assert_eq!(descriptor, manifest(body.as_bytes()));
     assert_eq!(bytes, body);
     assert_eq!(server.seen()[0].header("accept"), Some(media::ACCEPT));
@@ -227,9 +227,9 @@ async fn the_digest_header_may_not_lie() {
         })
     };
     let server = lie("sha256:0000000000000000000000000000000000000000000000000000000000000000");
-    assert_eq!(kind(repository(&server).resolve(&name(&server.host())).await), Kind::DigestMismatch);
+    assert_eq!(kind(repository(&server).resolve(&name(&server.host()), None).await), Kind::DigestMismatch);
     let server = lie("sha512:00");
-    assert!(repository(&server).resolve(&name(&server.host())).await.is_ok());
+    assert!(repository(&server).resolve(&name(&server.host()), None).await.is_ok());
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn what_is_no_manifest_is_refused() {
     ] {
         let server = tagged_as(content_type, body);
         assert_eq!(
-            kind(repository(&server).resolve(&name(&server.host())).await),
+            kind(repository(&server).resolve(&name(&server.host()), None).await),
             expected,
             "{content_type}"
         );
@@ -256,14 +256,14 @@ async fn what_is_no_manifest_is_refused() {
 #[tokio::test]
 async fn an_endless_manifest_stops_at_the_limit() {
     let server = Lying::start(|_, _| Answer::new(200).header("Content-Type", media::MANIFEST).endless());
-    assert_eq!(kind(repository(&server).resolve(&name(&server.host())).await), Kind::LimitExceeded);
+    assert_eq!(kind(repository(&server).resolve(&name(&server.host()), None).await), Kind::LimitExceeded);
 }
 
 #[tokio::test]
 async fn absent_is_a_404_and_nothing_else() {
     let server = Lying::start(|_, _| Answer::new(404).body("<html>"));
     let repository = repository(&server);
-    assert_eq!(kind(repository.resolve(&name(&server.host())).await), Kind::NotFound);
+    assert_eq!(kind(repository.resolve(&name(&server.host()), None).await), Kind::NotFound);
     assert!(!repository.exists(&layer(b"abc")).await.unwrap());
     assert_eq!(repository.tagged(&name(&server.host())).await.unwrap(), None);
     for (status, expected) in [
@@ -501,7 +501,8 @@ async fn a_wrong_password_is_tried_once() {
     };
     let server = Lying::start(echo);
     let (options, _folder) = with_login(&[&server.host()]);
-    let error = repository_with(options, &server.host()).resolve(&name(&server.host())).await.unwrap_err();
+    let error =
+        repository_with(options, &server.host()).resolve(&name(&server.host()), None).await.unwrap_err();
     assert!(error.to_string().contains("not Basic *** nor ***"), "{error}");
     assert!(error.advice().unwrap().contains("auth.json"), "{error}");
     assert_eq!(kind(Err::<(), _>(error)), Kind::Auth);
@@ -870,7 +871,11 @@ async fn chunks_that_do_not_end_are_not_taken_for_a_document() {
         );
         let answer = Answer::raw(format!("{head}{body}"));
         let server = Lying::start(move |_, _| answer.clone());
-        assert_eq!(kind(repository(&server).resolve(&name(&server.host())).await), Kind::Network, "{body:?}");
+        assert_eq!(
+            kind(repository(&server).resolve(&name(&server.host()), None).await),
+            Kind::Network,
+            "{body:?}"
+        );
         assert_eq!(server.seen().len(), 3, "{body:?}");
     }
     // Without a length the end of the connection is the end of the body: then the digest tells.
@@ -933,7 +938,7 @@ async fn a_document_that_drips_is_given_up_and_a_layer_that_drips_is_not() {
     let server = Lying::start(move |_, _| answer.clone());
     let patient = || Options { attempts: 1, idle_timeout: Duration::from_millis(300), ..options() };
     let began = std::time::Instant::now();
-    let failed = repository_with(patient(), &server.host()).resolve(&name(&server.host())).await;
+    let failed = repository_with(patient(), &server.host()).resolve(&name(&server.host()), None).await;
     assert_eq!(kind(failed), Kind::Timeout);
     assert!(began.elapsed() < Duration::from_secs(10), "all of it takes twelve seconds");
     // A large layer over a thin line may take days; whoever does not want that interrupts.
@@ -957,7 +962,7 @@ async fn a_next_page_is_not_followed() {
             answer.body("{\"schemaVersion\":2}")
         });
         let repository = repository(&server);
-        repository.resolve(&name(&server.host())).await.unwrap();
+        repository.resolve(&name(&server.host()), None).await.unwrap();
         repository.tagged(&name(&server.host())).await.unwrap();
         read(&repository, &layer(b"{\"schemaVersion\":2}")).await.unwrap();
         assert_eq!((server.count("list"), server.count("catalog"), server.count("referrers")), (0, 0, 0));

@@ -332,9 +332,13 @@ fn cut_short(place: &str, total: u64) -> Error {
 
 #[async_trait]
 impl Source for Piped {
-    async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
+    async fn resolve(&self, name: &Name, _: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
         // Names of a bundle are those of its statement, which wants carry as known descriptors.
         Err(Error::new(Kind::NotFound, "a bundle is not asked by name").at(name))
+    }
+
+    async fn holds(&self, expected: &Descriptor) -> Result<bool> {
+        Ok(self.bundle.state.contents.blob(&expected.digest).is_some())
     }
 
     async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {

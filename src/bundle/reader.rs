@@ -594,9 +594,13 @@ impl Blobs {
 
 #[async_trait]
 impl Source for Blobs {
-    async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
+    async fn resolve(&self, name: &Name, _: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
         // Names of a bundle are those of its statement, which wants carry as known descriptors.
         Err(Error::new(Kind::NotFound, "a bundle is not asked by name").at(name))
+    }
+
+    async fn holds(&self, expected: &Descriptor) -> Result<bool> {
+        Ok(self.contents.blob(&expected.digest).is_some())
     }
 
     async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {

@@ -15,7 +15,7 @@ mod watch;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::oci::{Attached, Descriptor, Digest, Name};
 
 pub use conduit::{Inlet, Outlet, Room, conduit};
@@ -30,12 +30,12 @@ pub use watch::{Meter, Quiet, Stage, Watch};
 /// A place that content comes from: one repository of a registry, an OCI layout, a verified bundle.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// The document that `name` leads to at this moment, and its bytes. The digest is computed
-    /// from the bytes, whatever the server says.
+    /// The document that `name` leads to at this moment, and its bytes; or, where a digest is given, the one
+    /// of that digest, whatever its tags are. The digest is computed from the bytes, whatever the server says.
     ///
     /// # Errors
     /// `NotFound` where the name does not exist, which is told apart from a failure to ask.
-    async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)>;
+    async fn resolve(&self, name: &Name, digest: Option<&Digest>) -> Result<(Descriptor, Bytes)>;
 
     /// Opens the content that `expected` describes, from byte `from` on. Only a [`Reader`] can use it.
     async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified>;
@@ -43,6 +43,19 @@ pub trait Source: Send + Sync {
     /// Opens the content that `expected` describes. The reader ends only after it verified it.
     async fn fetch(&self, expected: &Descriptor) -> Result<Reader> {
         Ok(Reader::new(expected, self.open(expected, 0).await?))
+    }
+
+    /// Whether the place has this content. Asked only about what an image may lack: layers that are not
+    /// distributed with it.
+    ///
+    /// # Errors
+    /// A failure to ask: it is told apart from its not being there.
+    async fn holds(&self, expected: &Descriptor) -> Result<bool> {
+        match self.open(expected, 0).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::BlobMissing) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// What is attached to a document; nothing where the place keeps no such thing.

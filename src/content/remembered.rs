@@ -45,8 +45,8 @@ impl Remembered {
 
 #[async_trait]
 impl Source for Remembered {
-    async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
-        let (descriptor, bytes) = self.source.resolve(name).await?;
+    async fn resolve(&self, name: &Name, digest: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
+        let (descriptor, bytes) = self.source.resolve(name, digest).await?;
         self.keep(descriptor.digest, &bytes);
         Ok((descriptor, bytes))
     }
@@ -63,6 +63,10 @@ impl Source for Remembered {
         let bytes = self.source.fetch(expected).await?.into_bytes().await?;
         self.keep(expected.digest, &bytes);
         Ok(Unverified::of_rest(expected.digest, bytes, from))
+    }
+
+    async fn holds(&self, expected: &Descriptor) -> Result<bool> {
+        self.source.holds(expected).await
     }
 
     async fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {

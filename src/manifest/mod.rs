@@ -258,7 +258,11 @@ impl Page<'_> {
         let layout = image.source.as_ref().map(|source| self.layout(source, directory)).transpose()?;
         let budget = image.budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
         for (variant, template) in image.tags.get_ref() {
-            let tags = self.tags(template, &image.also_tag, &raw.version)?;
+            let digest = self.digest(template)?;
+            let tags = match digest {
+                Some(digest) => vec![digest.fallback_tag()],
+                None => self.tags(template, &image.also_tag, &raw.version)?,
+            };
             let name = |tag: &Tag| Name {
                 registry: registry.clone(),
                 repository: image.repository.clone(),
@@ -275,7 +279,10 @@ impl Page<'_> {
                 image: image.name.get_ref().clone(),
                 variant: variant.clone(),
                 source: name(tag),
-                target: Target::Tagged { pin: image.pin.get(variant).map(|pin| *pin.get_ref()) },
+                target: match digest {
+                    Some(digest) => Target::Digest(digest),
+                    None => Target::Tagged { pin: image.pin.get(variant).map(|pin| *pin.get_ref()) },
+                },
                 selection: Selection { without: Vec::new(), only: self.platforms(raw, image)? },
                 attachments: match image.referrers.or(raw.referrers) {
                     Some(false) => Attachments::Left,
@@ -319,6 +326,19 @@ impl Page<'_> {
                 Ok(Some(Only { required: required.get_ref().clone(), optional: optional.clone() }))
             }
             None => Ok(None),
+        }
+    }
+
+    /// The digest that stands where a tag could: the image is asked for by it, and gets a tag that follows from it,
+    /// because what has no tag is swept away by registries that clean up.
+    fn digest(&self, template: &Spanned<String>) -> Result<Option<Digest>> {
+        let text = template.get_ref().trim_start_matches('@');
+        match text.contains(':') {
+            true => text.parse().map(Some).map_err(|e: Error| {
+                self.wrong(Some(template.span()), e.sentence())
+                    .hint("a tag has no colon, and a digest is sha256: and 64 lower-case hex digits")
+            }),
+            false => Ok(None),
         }
     }
 

@@ -70,6 +70,12 @@ impl MediaType {
         }
     }
 
+    /// Whether this is a layer that may not be distributed with its image: it may be missing wherever the image
+    /// is (image-spec layer.md, "Non-Distributable Layers"; Docker's foreign layers).
+    pub fn is_elsewhere(&self) -> bool {
+        self.0.contains(".foreign.") || self.0.contains(".nondistributable.")
+    }
+
     /// Whether this is an image config (as opposed to an artifact's).
     pub fn is_image_config(&self) -> bool {
         matches!(self.as_str(), media::CONFIG | media::DOCKER_CONFIG)

@@ -59,6 +59,8 @@ pub enum Target {
         /// The only digest that is accepted.
         pin: Option<Digest>,
     },
+    /// By its digest, whatever its tags are.
+    Digest(Digest),
     /// It is known already.
     Known(Descriptor),
 }

@@ -68,6 +68,8 @@ pub(super) enum Names {
         config: Config,
         /// Bytes of manifest, config and layers, each counted once.
         size: u64,
+        /// Layers that are not distributed with the image, and that the source does not have.
+        absent: Vec<Digest>,
     },
 }
 
@@ -118,6 +120,8 @@ impl Shelf {
             return self.keep(descriptor.digest, facts(Names::Index(children)));
         }
         let mut children: Vec<_> = children.into_iter().map(|child| child.descriptor).collect();
+        let absent = absent(&children, source).await?;
+        children.retain(|child| !absent.contains(&child.digest));
         // They were collected where the larger ones lay: that room is not kept for each document.
         children.shrink_to_fit();
         let config = match children.first() {
@@ -125,7 +129,7 @@ impl Shelf {
             _ => Config::default(),
         };
         let size = descriptor.size.saturating_add(distinct_bytes(&children));
-        self.keep(descriptor.digest, facts(Names::Manifest { children, config, size }))
+        self.keep(descriptor.digest, facts(Names::Manifest { children, config, size, absent }))
     }
 
     /// Reads several documents side by side; the answers come in the order of the questions.
@@ -179,8 +183,9 @@ async fn walk(want: &Want, source: &dyn Source, shelf: &Shelf) -> Result<Tree> {
                     let new = |child: &Child| seen.insert((child.descriptor.digest, child.platform.clone()));
                     below.extend(kept.into_iter().filter(new));
                 }
-                Names::Manifest { children, config, size } => {
-                    tree.add_manifest(child, children, config, *size)?
+                Names::Manifest { children, config, size, absent } => {
+                    tree.add_manifest(child, children, config, *size)?;
+                    tree.omit_layers(absent);
                 }
             }
         }
@@ -192,26 +197,28 @@ async fn walk(want: &Want, source: &dyn Source, shelf: &Shelf) -> Result<Tree> {
 }
 
 async fn top_document(want: &Want, source: &dyn Source, shelf: &Shelf) -> Result<Descriptor> {
-    let pin = match &want.target {
+    let (pin, digest) = match &want.target {
         Target::Known(descriptor) => return Ok(descriptor.clone()),
-        Target::Tagged { pin } => pin,
+        Target::Tagged { pin } => (*pin, None),
+        Target::Digest(digest) => (None, Some(digest)),
     };
-    let (descriptor, bytes) = source.resolve(&want.source).await?;
-    match pin {
-        Some(pin) if *pin != descriptor.digest => {
-            Err(Error::new(Kind::PinMismatch, "the tag no longer leads to the pinned digest")
-                .got(descriptor.digest)
-                .expected(pin)
-                .hint("find out who moved the tag; pin the new digest only if that was meant"))
-        }
-        _ => {
-            // The bytes are at hand: no need to ask for them again.
-            if shelf.get(&descriptor.digest).is_none() {
-                shelf.learn(Document::parse(&descriptor, bytes)?, source).await?;
-            }
-            Ok(descriptor)
-        }
+    let (descriptor, bytes) = source.resolve(&want.source, digest).await?;
+    if let Some(pin) = pin.filter(|pin| *pin != descriptor.digest) {
+        return Err(Error::new(Kind::PinMismatch, "the tag no longer leads to the pinned digest")
+            .got(descriptor.digest)
+            .expected(pin)
+            .hint("find out who moved the tag; pin the new digest only if that was meant"));
     }
+    if let Some(asked) = digest.filter(|asked| **asked != descriptor.digest) {
+        return Err(Error::new(Kind::DigestMismatch, "a document is not what its digest says")
+            .got(descriptor.digest)
+            .expected(asked));
+    }
+    // The bytes are at hand: no need to ask for them again.
+    if shelf.get(&descriptor.digest).is_none() {
+        shelf.learn(Document::parse(&descriptor, bytes)?, source).await?;
+    }
+    Ok(descriptor)
 }
 
 impl Tree {
@@ -238,6 +245,14 @@ impl Tree {
     fn omit(&mut self, omitted: Omitted) {
         if self.left_out.insert(omitted.clone()) {
             self.image.omitted.push(omitted);
+        }
+    }
+
+    /// Records layers that the source does not have either.
+    pub fn omit_layers(&mut self, layers: &[Digest]) {
+        for digest in layers {
+            let reason = "a layer that is not distributed with the image".to_owned();
+            self.omit(Omitted { digest: Some(*digest), platform: None, reason });
         }
     }
 
@@ -362,6 +377,18 @@ impl Only {
     fn names(&self, platform: &Platform) -> bool {
         self.required.iter().chain(&self.optional).any(|wanted| wanted.matches(platform))
     }
+}
+
+/// Those layers that an image may lack, and lacks. Where such a layer's `urls` lead is nobody's business here.
+async fn absent(children: &[Descriptor], source: &dyn Source) -> Result<Vec<Digest>> {
+    let mut absent = Vec::new();
+    for layer in children.iter().filter(|child| child.role == Role::Layer && child.media_type.is_elsewhere())
+    {
+        if !source.holds(layer).await? {
+            absent.push(layer.digest);
+        }
+    }
+    Ok(absent)
 }
 
 async fn read_config(config: &Descriptor, source: &dyn Source) -> Result<Config> {

@@ -40,8 +40,15 @@ impl fmt::Display for Repository {
 
 #[async_trait]
 impl Source for Repository {
-    async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
-        self.resolve_tag(&name.tag).await
+    async fn resolve(&self, name: &Name, digest: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
+        match digest {
+            Some(digest) => self.resolve_digest(digest).await,
+            None => self.resolve_tag(&name.tag).await,
+        }
+    }
+
+    async fn holds(&self, expected: &Descriptor) -> Result<bool> {
+        self.has(expected, self.pulling()).await
     }
 
     async fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
@@ -77,17 +84,7 @@ impl Sink for Repository {
     }
 
     async fn exists(&self, expected: &Descriptor) -> Result<bool> {
-        let mut call = self.content_call(Method::HEAD, expected, "cannot look for", self.pushing())?;
-        call.expected = &[200, 404];
-        let response = self.client.send(&self.endpoint, &call).await?;
-        if response.status() == 404 {
-            return Ok(false);
-        }
-        let headers = response.headers();
-        check_length(headers, expected, Kind::RegistryCorrupt)
-            .and_then(|()| said_digest(headers, expected))
-            .map_err(|e| e.at(&call.place))?;
-        Ok(true)
+        self.has(expected, self.pushing()).await
     }
 
     async fn mount(&self, expected: &Descriptor, repository: &str) -> Result<bool> {
@@ -163,8 +160,33 @@ impl Repository {
         &self.endpoint
     }
 
+    async fn has(&self, expected: &Descriptor, scope: Scope) -> Result<bool> {
+        let mut call = self.content_call(Method::HEAD, expected, "cannot look for", scope)?;
+        call.expected = &[200, 404];
+        let response = self.client.send(&self.endpoint, &call).await?;
+        if response.status() == 404 {
+            return Ok(false);
+        }
+        let headers = response.headers();
+        check_length(headers, expected, Kind::RegistryCorrupt)
+            .and_then(|()| said_digest(headers, expected))
+            .map_err(|e| e.at(&call.place))?;
+        Ok(true)
+    }
+
     pub(super) async fn resolve_tag(&self, tag: &Tag) -> Result<(Descriptor, Bytes)> {
-        let call = self.tag_call(Method::GET, tag, "cannot read the tag", self.pulling())?;
+        self.resolve_by(self.tag_call(Method::GET, tag, "cannot read the tag", self.pulling())?).await
+    }
+
+    async fn resolve_digest(&self, digest: &Digest) -> Result<(Descriptor, Bytes)> {
+        let path = wire::manifest_path(self.path(), digest);
+        let mut call = Call::new(&self.endpoint, Method::GET, &path, "cannot read the document")?;
+        call.headers.insert(ACCEPT, HeaderValue::from_static(media::ACCEPT));
+        (call.scope, call.place) = (self.pulling(), format!("{self}@{digest}"));
+        self.resolve_by(call).await
+    }
+
+    async fn resolve_by(&self, call: Call) -> Result<(Descriptor, Bytes)> {
         self.client
             .patiently(|| async {
                 let mut response = self.client.send_once(&self.endpoint, &call).await?;

@@ -64,8 +64,7 @@ impl Outline {
     }
 
     fn add_blob(&mut self, entry: &Value, field: &str) {
-        let media_type = text(entry, "mediaType");
-        let elsewhere = media_type.contains(".foreign.") || media_type.contains(".nondistributable.");
+        let elsewhere = MediaType::new(text(entry, "mediaType")).is_elsewhere();
         if let Some(digest) = self.digest(entry, field) {
             let size = entry.get("size").and_then(Value::as_u64);
             self.blobs.push(Named { digest, size, elsewhere });

@@ -128,15 +128,16 @@ impl Sink for Shelf {
 
 #[async_trait]
 impl Source for Shelf {
-    async fn resolve(&self, name: &Name) -> Result<(Descriptor, Bytes)> {
-        let (repository, pointer) = (self.repository.clone(), Pointer::Tag(name.tag.clone()));
+    async fn resolve(&self, name: &Name, digest: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
+        let (repository, tag) = (self.repository.clone(), name.tag.clone());
+        let pointer = digest.map_or(Pointer::Tag(tag), |digest| Pointer::Digest(*digest));
         let found = self.store.work(move |inner| inner.document(&repository, &pointer)).await?;
         let kept = found.ok_or_else(|| {
-            Error::new(Kind::NotFound, "no image of that name in the store").at(format_args!(
-                "{}: {}:{}",
+            let sought = digest.map_or(format!(":{}", name.tag), |digest| format!("@{digest}"));
+            Error::new(Kind::NotFound, "no such image in the store").at(format_args!(
+                "{}: {}{sought}",
                 self.store.shown(),
-                self.repository,
-                name.tag
+                self.repository
             ))
         })?;
         Ok((described(&kept.media_type, kept.digest, &kept.bytes)?, kept.bytes))

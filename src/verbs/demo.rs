@@ -144,7 +144,7 @@ impl Drop for Stage {
 /// The digest of what a registry gives out under a name, computed from its bytes.
 async fn led_to(client: &registry::Client, side: SocketAddr, name: &Name) -> Result<Digest> {
     let there = client.repository(&side.to_string().parse()?, &name.repository);
-    Ok(there.resolve(name).await?.0.digest)
+    Ok(there.resolve(name, None).await?.0.digest)
 }
 
 fn alike(place: &str, expected: Digest, got: Digest) -> Result<()> {
