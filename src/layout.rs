@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::content::{Extent, Kept, Meter, Reader, Sink, Source, Unverified, file};
+use crate::content::{Extent, Kept, Meter, Reader, Referring, Sink, Source, Unverified, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{
@@ -437,18 +437,13 @@ impl Sink for LayoutSink {
         Ok(())
     }
 
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+    async fn referrers(&self, subject: &Digest) -> Result<Referring> {
         let mut state = self.state();
         if state.attached.is_none() {
             state.attached = Some(self.attachments()?);
         }
-        Ok(state
-            .attached
-            .iter()
-            .flatten()
-            .filter(|(known, _)| known == subject)
-            .map(|(_, one)| *one)
-            .collect())
+        let attached = state.attached.iter().flatten().filter(|(known, _)| known == subject);
+        Ok(Referring { digests: attached.map(|(_, one)| *one).collect(), by_tag: false })
     }
 
     async fn refer(&self, subject: &Digest, referrers: &[Kept]) -> Result<()> {

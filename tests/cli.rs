@@ -38,7 +38,7 @@ fn help_names_every_flag() {
         (
             "import",
             format!(
-                "--to --map --overwrite-tags --allow-downgrade --require-state --reset-state --state --allow-expired --dry-run --json --trust --progress {narrow} {registry}"
+                "--to --map --sparse --overwrite-tags --allow-downgrade --require-state --reset-state --state --allow-expired --dry-run --json --trust --progress {narrow} {registry}"
             ),
         ),
         ("inspect", "--json --trust --state --allow-expired".to_owned()),

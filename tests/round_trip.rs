@@ -389,7 +389,7 @@ fn a_registry_that_wants_complete_indexes_is_told_from_a_failure() {
     export(&scratch, &source(&scratch), "--platform linux/amd64").ok();
     // Distribution checks the children of an index: what is missing is said, and what to do.
     let offline = Registry::start();
-    let run = import(&scratch, &offline, "");
+    let run = import(&scratch, &offline, "--sparse keep");
     run.fails(1, "RegistryRejected").says("destination: ").says("hint: some platforms were left out");
     let tags = scratch
         .run("skopeo", &format!("list-tags --tls-verify=false docker://{}/nexus/engine", offline.address()));

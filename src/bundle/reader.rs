@@ -26,7 +26,7 @@ use crate::content::{Extent, Meter, Source, Stage, Unverified, Watch, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Attached, Descriptor, Digest, Hasher, MediaType, Name};
-use crate::plan::{Attachments, Image, Plan, Selection, Target, Want, resolve};
+use crate::plan::{Attachments, Image, Plan, Selection, Sparse, Target, Want, resolve, sparse};
 use crate::release::Moment;
 use crate::trust::{Bearer, Claim, Keyring, Signers};
 
@@ -477,6 +477,12 @@ impl Bundle<Trusted> {
         let blobs: Arc<dyn Source> = Arc::new(self.blobs());
         self.check_graph(blobs.clone()).await?;
         resolve(wants, &vec![blobs; wants.len()]).await.map_err(|e| e.at(&self.place))
+    }
+
+    /// What becomes of a plan of this bundle's where indexes that lack entries are not accepted.
+    pub async fn sparse(&self, plan: &Plan) -> Result<Option<Sparse>> {
+        let blobs: Arc<dyn Source> = Arc::new(self.blobs());
+        sparse(plan, &vec![blobs; plan.images.len()]).await.map_err(|e| e.at(&self.place))
     }
 
     fn misplaced(&self, plan: &Plan, entry: &Entry) -> Error {

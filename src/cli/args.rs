@@ -37,6 +37,17 @@ pub struct Cli {
     pub progress: ProgressMode,
 }
 
+/// What becomes of indexes of which entries were left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SparseMode {
+    /// They go as they are: digest and signatures stay true
+    Keep,
+    /// In their place goes an index of what is there
+    Trim,
+    /// Such images are refused
+    Refuse,
+}
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProgressMode {
@@ -270,6 +281,11 @@ pub struct ImportArgs {
     /// registry's name goes before one without, a longer one before a shorter one.
     #[arg(long, value_name = "FROM=TO")]
     pub map: Vec<String>,
+    /// What to do with indexes of images whose platforms are not all in the bundle: keep them as they are, trim
+    /// them to what is there (under a new digest), or refuse such images [default: what the registry takes; other
+    /// places keep them].
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub sparse: Option<SparseMode>,
     /// Move tags that lead to other images already.
     #[arg(long)]
     pub overwrite_tags: bool,

@@ -39,11 +39,12 @@ use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
 use crate::verbs::serve::{self, Front};
 use crate::verbs::site::{Site, sighting};
+use crate::verbs::sparse::Indexes;
 use crate::verbs::{key, sign, store, trust, verify};
 
 use args::{
     Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode, RegistryArgs, ServeArgs,
-    SignArgs, StoreVerb, TrustArgs, TrustVerb, Verb, VerifyArgs,
+    SignArgs, SparseMode, StoreVerb, TrustArgs, TrustVerb, Verb, VerifyArgs,
 };
 
 /// Runs one command line, `arguments` including the program's name.
@@ -237,6 +238,11 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         destination: args.to.parse()?,
         renamings: meant(&args.map)?,
         narrow: narrow(args.narrow),
+        indexes: args.sparse.map(|how| match how {
+            SparseMode::Keep => Indexes::Keep,
+            SparseMode::Trim => Indexes::Trim,
+            SparseMode::Refuse => Indexes::Refuse,
+        }),
         overwrite_tags: args.overwrite_tags,
         dry_run: args.dry_run,
         jobs: args.registry.jobs.into(),

@@ -25,6 +25,7 @@ use crate::verbs::import::Receipt;
 use crate::verbs::inspect::{Inspection, SignerRecord};
 use crate::verbs::key::NewKey;
 use crate::verbs::sign::Signed;
+use crate::verbs::sparse::Became;
 use crate::verbs::trust::Update;
 
 /// Writes to standard output. A reader that went away (`| head`) has seen enough: no failure.
@@ -370,13 +371,7 @@ pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
     for image in receipt.images.iter().filter(|image| image.attached > 0) {
         text += &format!("{}: {} attached\n", image.source, count(image.attached, "document"));
     }
-    for image in receipt.images.iter().filter(|image| image.omitted > 0) {
-        text += &format!(
-            "{}: {} of its indexes left out; a registry that insists on complete indexes refuses this image\n",
-            image.source,
-            count(image.omitted, "entry").replace("entrys", "entries"),
-        );
-    }
+    text += &sparse_lines(receipt);
     text += &match receipt.dry_run {
         true => format!(
             "dry run: would send {} ({} bytes) in {}, mount {}; {} ({} bytes) are there already\n",
@@ -402,6 +397,27 @@ pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
         text += "everything was there already: the layers in the bundle were not read (sealift verify reads them)\n";
     }
     out(&text)
+}
+
+/// What became of images of which parts were left out.
+fn sparse_lines(receipt: &Receipt) -> String {
+    let mut text = String::new();
+    for image in receipt.images.iter().filter(|image| image.omitted > 0) {
+        let parts = count(image.omitted, "part");
+        text += &match (image.trimmed_from, receipt.indexes) {
+            (Some(original), _) => format!(
+                "{}: {parts} left out, and only complete indexes are taken: its index was trimmed and is {} now; \
+                 signatures of {original} do not speak of it, those of its platforms stay true\n",
+                image.source, image.digest
+            ),
+            (None, Became::Undecided) => format!(
+                "{}: {parts} left out; if the registry takes only complete indexes, a trimmed one goes in its place\n",
+                image.source
+            ),
+            (None, _) => format!("{}: {parts} left out\n", image.source),
+        };
+    }
+    text
 }
 
 /// What `key new` prints.

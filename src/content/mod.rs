@@ -118,9 +118,15 @@ pub trait Sink: Send + Sync {
     /// Makes `name` lead to a document that was pushed before. `bytes` are the document's own.
     async fn tag(&self, name: &Name, document: &Descriptor, bytes: Bytes) -> Result<()>;
 
+    /// Whether the place takes an index of which entries are missing: `probe` has only such entries. Leaves
+    /// nothing behind that a name leads to.
+    async fn takes_sparse(&self, _probe: &Kept) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Which documents the place finds when it is asked what names this one as its subject.
-    async fn referrers(&self, _subject: &Digest) -> Result<Vec<Digest>> {
-        Ok(Vec::new())
+    async fn referrers(&self, _subject: &Digest) -> Result<Referring> {
+        Ok(Referring::default())
     }
 
     /// Makes the place find these documents when it is asked what names `subject` as its subject; they were
@@ -146,6 +152,16 @@ pub trait Procession: Send + Sync {
 
     /// Verifies it and lets it go; `meter` is told how far it has come.
     async fn skip(&self, meter: &Meter) -> Result<()>;
+}
+
+/// What a place finds to name a document as its subject.
+#[derive(Clone, Debug, Default)]
+pub struct Referring {
+    /// The digests of the documents.
+    pub digests: Vec<Digest>,
+    /// They are listed under the subject's fallback tag, which can then lead to nothing else
+    /// (distribution-spec, "Referrers Tag Schema").
+    pub by_tag: bool,
 }
 
 /// The beginning of some content, at the place where it goes.

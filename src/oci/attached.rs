@@ -26,6 +26,12 @@ impl Digest {
         Tag::of_digest(self, "")
     }
 
+    /// The tag of an image that is asked for by its digest and has no tag of its own: the same, but where that
+    /// has to lead to a list.
+    pub fn tag_beside_list(&self) -> Tag {
+        Tag::of_digest(self, ".image")
+    }
+
     /// The tags under which cosign keeps what it attaches to this.
     pub fn cosign_tags(&self) -> [Tag; KINDS.len()] {
         KINDS.map(|kind| Tag::of_digest(self, kind))

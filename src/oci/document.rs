@@ -19,6 +19,9 @@ use crate::limits;
 /// Annotation of BuildKit's attestation entries: the digest of the manifest they speak of.
 const ATTESTS: &str = "vnd.docker.reference.digest";
 
+/// Annotation of an index that lacks entries of the one it was made from: that one's digest.
+pub const TRIMMED_FROM: &str = "vnd.sealift.index.trimmed-from";
+
 /// An index or manifest: its exact bytes and what they ask for.
 #[derive(Clone, Debug)]
 pub struct Document {

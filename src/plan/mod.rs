@@ -9,6 +9,7 @@ mod pace;
 mod relay;
 mod resolve;
 mod transfer;
+mod trim;
 
 use std::collections::HashSet;
 
@@ -20,6 +21,7 @@ use crate::oci::{Attached, Descriptor, Digest, Name, Platform, Tag};
 pub use relay::{Ahead, Beginnings, relay};
 pub use resolve::{Sources, resolve};
 pub use transfer::{Done, How, Move, Place, Reference, Survey, TagMove, Transfer, ready, survey, transfer};
+pub use trim::{Sparse, sparse};
 
 /// An image that is asked for.
 #[derive(Clone, Debug)]

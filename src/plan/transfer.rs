@@ -3,7 +3,7 @@
 //! parents, and tags only when all below them has arrived; at last every tag is read back.
 //! This is the only loop that moves blobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::crew::Crew;
@@ -160,8 +160,13 @@ pub async fn survey(plan: &Plan, places: &[Place], jobs: usize) -> Result<Survey
     for group in answers.chunk_by(|a, b| a.0 == b.0) {
         survey.add(plan, group);
     }
-    survey.tags = survey_tags(plan, places, jobs).await?;
-    survey.references = survey_references(plan, places, jobs).await?;
+    let asked = survey_references(plan, places, jobs).await?;
+    let listed =
+        |(reference, by_tag): &(Reference, bool)| by_tag.then_some((reference.place, reference.subject));
+    let lists: HashSet<(usize, Digest)> = asked.iter().filter_map(listed).collect();
+    survey.tags = survey_tags(plan, places, &lists, jobs).await?;
+    let references = asked.into_iter().map(|(reference, _)| reference);
+    survey.references = references.filter(|reference| !reference.nodes.is_empty()).collect();
     Ok(survey)
 }
 
@@ -187,11 +192,22 @@ impl Survey {
     }
 }
 
-async fn survey_tags(plan: &Plan, places: &[Place], jobs: usize) -> Result<Vec<TagMove>> {
+/// `lists` are the documents of each place whose fallback tag leads to a list.
+async fn survey_tags(
+    plan: &Plan,
+    places: &[Place],
+    lists: &HashSet<(usize, Digest)>,
+    jobs: usize,
+) -> Result<Vec<TagMove>> {
     let mut names = Vec::new();
     for (number, place) in places.iter().enumerate() {
-        let tags = tags_of(plan, place)?.into_iter();
-        names.extend(tags.map(|(image, node, name)| (number, place, image, node, name)));
+        for (image, node, name) in tags_of(plan, place)? {
+            let digest = plan.nodes.get(node).map(|node| node.descriptor.digest);
+            let own = digest.filter(|digest| name.tag == digest.fallback_tag());
+            let beside = own.filter(|digest| lists.contains(&(number, *digest)));
+            let name = beside.map_or(name.clone(), |digest| name.with_tag(digest.tag_beside_list()));
+            names.push((number, place, image, node, name));
+        }
     }
     let asks = names.into_iter().map(|(number, place, image, node, name)| async move {
         let before = place.sink.tagged(&name).await.map_err(|e| e.at(&name).side(Side::Destination))?;
@@ -236,7 +252,8 @@ fn tags_of(plan: &Plan, place: &Place) -> Result<Vec<(usize, usize, Name)>> {
     Ok(tags)
 }
 
-async fn survey_references(plan: &Plan, places: &[Place], jobs: usize) -> Result<Vec<Reference>> {
+/// What is not found by its subject yet, for all that something is attached to; and whether it is listed by a tag.
+async fn survey_references(plan: &Plan, places: &[Place], jobs: usize) -> Result<Vec<(Reference, bool)>> {
     let asks = places.iter().enumerate().flat_map(|(number, place)| {
         let mut wanted: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
         for (referrer, node) in place.images.iter().flat_map(|(image, _)| plan.referrers(*image)) {
@@ -251,13 +268,11 @@ async fn survey_references(plan: &Plan, places: &[Place], jobs: usize) -> Result
     let asks = asks.map(|(number, place, subject, mut nodes)| async move {
         let found = place.sink.referrers(&subject).await.map_err(|e| e.side(Side::Destination))?;
         nodes.retain(|node| {
-            plan.nodes.get(*node).is_some_and(|node| !found.contains(&node.descriptor.digest))
+            plan.nodes.get(*node).is_some_and(|node| !found.digests.contains(&node.descriptor.digest))
         });
-        Ok::<_, Error>(Reference { place: number, subject, nodes })
+        Ok::<_, Error>((Reference { place: number, subject, nodes }, found.by_tag))
     });
-    let mut references: Vec<Reference> = stream::iter(asks).buffered(jobs.max(1)).try_collect().await?;
-    references.retain(|reference| !reference.nodes.is_empty());
-    Ok(references)
+    stream::iter(asks).buffered(jobs.max(1)).try_collect().await
 }
 
 /// Moves what the survey found missing, `jobs` pieces at once.
@@ -442,7 +457,7 @@ impl Transfer {
         let found = place.sink.referrers(&reference.subject).await;
         let found = found.map_err(|e| e.side(Side::Destination))?;
         let digests = reference.nodes.iter().filter_map(|node| self.plan.nodes.get(*node));
-        match digests.map(|node| node.descriptor.digest).find(|digest| !found.contains(digest)) {
+        match digests.map(|node| node.descriptor.digest).find(|digest| !found.digests.contains(digest)) {
             None => Ok(()),
             Some(lost) => {
                 Err(Error::new(Kind::RegistryCorrupt, "what is attached to a document is not found by it")

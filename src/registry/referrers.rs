@@ -11,7 +11,7 @@ use super::auth::Scope;
 use super::client::{self, Call};
 use super::repository::{Repository, content_type, header};
 use super::{origin, transport, wire};
-use crate::content::Kept;
+use crate::content::{Kept, Referring};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Attached, Descriptor, Digest, Document, MediaType, Role, media};
@@ -47,20 +47,27 @@ impl Repository {
 
     /// The digests of the documents that name this one as their subject. What else is listed there is not ours
     /// to judge.
-    pub(super) async fn referring(&self, subject: &Digest) -> Result<Vec<Digest>> {
-        self.listed(subject, self.pushing(), digests).await
+    pub(super) async fn referring(&self, subject: &Digest) -> Result<Referring> {
+        Ok(match self.listed_by_api(subject, self.pushing(), digests).await? {
+            Some(digests) => Referring { digests, by_tag: false },
+            None => Referring { digests: self.listed_by_tag(subject, digests).await?, by_tag: true },
+        })
     }
 
     /// The documents that name this one as their subject, as `read` reads a list of them.
     async fn listed<T>(&self, subject: &Digest, scope: Scope, read: Read<T>) -> Result<Vec<T>> {
         match self.listed_by_api(subject, scope, read).await? {
             Some(listed) => Ok(listed),
-            None => match absent(self.resolve_tag(&subject.fallback_tag()).await)? {
-                // Some tools tag an image itself by its digest: that lists nothing.
-                Some((descriptor, _)) if descriptor.digest == *subject => Ok(Vec::new()),
-                Some((descriptor, bytes)) => read(&descriptor, bytes),
-                None => Ok(Vec::new()),
-            },
+            None => self.listed_by_tag(subject, read).await,
+        }
+    }
+
+    async fn listed_by_tag<T>(&self, subject: &Digest, read: Read<T>) -> Result<Vec<T>> {
+        match absent(self.resolve_tag(&subject.fallback_tag()).await)? {
+            // Some tools tag an image itself by its digest: that lists nothing.
+            Some((descriptor, _)) if descriptor.digest == *subject => Ok(Vec::new()),
+            Some((descriptor, bytes)) => read(&descriptor, bytes),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -153,7 +160,7 @@ impl Repository {
         .await
     }
 
-    async fn put_kept(&self, kept: &Kept) -> Result<()> {
+    pub(super) async fn put_kept(&self, kept: &Kept) -> Result<()> {
         let role = kept.media_type.document_role().unwrap_or(Role::Manifest);
         let (media_type, digest, size) = (kept.media_type.clone(), kept.digest, kept.bytes.len() as u64);
         let descriptor = Descriptor { role, media_type, digest, size };

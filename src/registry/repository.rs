@@ -14,7 +14,7 @@ use super::download::{Download, check_encoding};
 use super::session::{self, Broken, Push, said_digest};
 use super::transport;
 use super::{refusal, wire};
-use crate::content::{Kept, Reader, Sink, Source, Unverified};
+use crate::content::{Kept, Reader, Referring, Sink, Source, Unverified};
 use crate::error::{Error, Kind, Result, Retry};
 use crate::limits;
 use crate::oci::{self, Attached, Descriptor, Digest, MediaType, Name, Tag, media, own_media_type};
@@ -138,7 +138,18 @@ impl Sink for Repository {
         self.put_document(document, name.tag.as_str(), bytes, place, "cannot set the tag").await
     }
 
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+    async fn takes_sparse(&self, probe: &Kept) -> Result<bool> {
+        match self.put_kept(probe).await {
+            Ok(()) => {
+                self.forget(&probe.digest).await;
+                Ok(true)
+            }
+            Err(error) if matches!(error.kind(), Kind::RegistryRejected | Kind::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Referring> {
         self.referring(subject).await
     }
 
@@ -297,6 +308,17 @@ impl Repository {
             sent.map_err(|error| if doubts_digest(&error) { error.retry(Retry::Soon) } else { error })
         });
         said_digest(sent.await?.headers(), document).map_err(|e| e.at(&call.place))
+    }
+
+    /// Takes a document out that no name leads to. Many registries let nobody do that: then it stays until they
+    /// clean up.
+    async fn forget(&self, digest: &Digest) {
+        let path = wire::manifest_path(self.path(), digest);
+        if let Ok(mut call) = Call::new(&self.endpoint, Method::DELETE, &path, "cannot remove") {
+            (call.scope, call.expected, call.place) =
+                (self.pushing(), &[200, 202], format!("{self}@{digest}"));
+            let _ = self.client.send_once(&self.endpoint, &call).await;
+        }
     }
 
     async fn push_blob(&self, expected: &Descriptor, content: Reader) -> Result<()> {

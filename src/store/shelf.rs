@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::Store;
 use super::documents::{Children, described};
 use super::inner::{Lasting, lock, missing};
-use crate::content::{Extent, Kept, Meter, Pointer, Reader, Sink, Source, Unverified, file};
+use crate::content::{Extent, Kept, Meter, Pointer, Reader, Referring, Sink, Source, Unverified, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Attached, Descriptor, Digest, Name, Repository};
@@ -114,10 +114,10 @@ impl Sink for Shelf {
     }
 
     /// The documents themselves say it.
-    async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>> {
+    async fn referrers(&self, subject: &Digest) -> Result<Referring> {
         let (repository, subject) = (self.repository.clone(), *subject);
         let found = self.store.work(move |inner| inner.referrers(&repository, &subject)).await?;
-        Ok(found.into_iter().map(|kept| kept.digest).collect())
+        Ok(Referring { digests: found.into_iter().map(|kept| kept.digest).collect(), by_tag: false })
     }
 
     async fn tag(&self, name: &Name, document: &Descriptor, _: Bytes) -> Result<()> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::inspect::{SignerRecord, signer_records};
 use super::places::{self, Destination, Renaming};
 use super::site::{Site, sighting};
+use super::sparse::{self, Became, Indexes};
 use super::verify;
 use crate::bundle::{Input, Statement};
 use crate::content::{Rate, Watch};
@@ -18,7 +19,8 @@ use crate::layout::LayoutSink;
 use crate::manifest::Narrow;
 use crate::oci::Digest;
 use crate::plan::{
-    Done, How, Place, Plan, Sources, Survey, Transfer, Want, ready, relay, resolve, survey, transfer,
+    self, Done, How, Image, Place, Plan, Sources, Sparse, Survey, Transfer, Want, ready, relay, resolve,
+    survey, transfer,
 };
 use crate::registry;
 use crate::store::Store;
@@ -34,6 +36,8 @@ pub struct Import {
     pub renamings: Vec<Renaming>,
     /// Restrictions to parts of the bundle.
     pub narrow: Narrow,
+    /// What becomes of indexes of which entries were left out; else what the destination takes.
+    pub indexes: Option<Indexes>,
     /// Whether tags that lead elsewhere may be moved.
     pub overwrite_tags: bool,
     /// Only say what would be done.
@@ -58,6 +62,8 @@ pub struct Receipt {
     pub dry_run: bool,
     /// What was read of the bundle: `all`, or `documents` where nothing of it was needed.
     pub verified: &'static str,
+    /// What became of indexes of which entries were left out.
+    pub indexes: Became,
     /// The images and the names they have there.
     pub images: Vec<ImportedImage>,
     /// Blobs and documents to send.
@@ -88,8 +94,10 @@ pub struct Receipt {
 pub struct ImportedImage {
     /// Its full name at its origin.
     pub source: String,
-    /// Its top document.
+    /// Its top document there.
     pub digest: Digest,
+    /// The top document that it was made from, where its index was trimmed.
+    pub trimmed_from: Option<Digest>,
     /// Its names there, and what each led to before.
     pub names: Vec<ImportedName>,
     /// Documents that are attached to it: signatures, SBOMs, attestations.
@@ -140,13 +148,13 @@ async fn from_file(
     let wants = order.wanted(opened.statement(), opened.wants()?)?;
     order.reach(client).await?;
     let plan = Arc::new(opened.plan(&wants).await?);
-    let places = places::places(&plan, &order.destination, &order.renamings, client)?;
-    let todo = order.survey(&plan, &places).await?;
-    if todo.is_done(&plan) && !order.dry_run {
+    let sparse = opened.sparse(&plan).await?;
+    let task = order.task(plan, sparse, client).await?;
+    if task.todo.is_done(&task.plan) && !order.dry_run {
         // Nothing of the bundle will be used: its layers need not be read.
-        let done = Done { tags: todo.tags.len(), ..Done::default() };
+        let done = Done { tags: task.todo.tags.len(), ..Done::default() };
         held.map_or(Ok(()), remember)?;
-        let receipt = receipt(order, &plan, &todo, done, opened.statement(), opened.signers());
+        let receipt = receipt(order, &task, done, opened.statement(), opened.signers());
         return Ok(Receipt { verified: "documents", ..receipt });
     }
     let bundle = verify::whole(opened, watch.clone()).await?;
@@ -154,13 +162,13 @@ async fn from_file(
         true => Done::default(),
         false => {
             let sources = vec![bundle.source(); wants.len()];
-            let carrier = order.carrier(plan.clone(), sources, places, watch, bundle.readers());
-            ready(&carrier, &todo).await?;
-            transfer(&carrier, &todo, "pushing").await.map_err(|e| explain(&plan, e))?
+            let carrier = order.carrier(&task, sources, watch, bundle.readers());
+            ready(&carrier, &task.todo).await?;
+            transfer(&carrier, &task.todo, "pushing").await.map_err(|e| task.explain(e))?
         }
     };
     held.map_or(Ok(()), remember)?;
-    Ok(receipt(order, &plan, &todo, done, bundle.statement(), bundle.signers()))
+    Ok(receipt(order, &task, done, bundle.statement(), bundle.signers()))
 }
 
 /// One pass: trust before anything else is used, blobs checked as they move, tags when the end was seen.
@@ -179,25 +187,25 @@ async fn from_pipe(
 
     let sources: Sources = vec![piped.clone(); wants.len()];
     let plan = Arc::new(resolve(&wants, &sources).await?);
-    let places = places::places(&plan, &order.destination, &order.renamings, client)?;
-    let todo = order.survey(&plan, &places).await?;
+    let sparse = plan::sparse(&plan, &sources).await?;
+    let task = order.task(plan, sparse, client).await?;
     let done = match order.dry_run {
         true => {
             verify::rest(&piped, watch).await?;
             Done::default()
         }
         false => {
-            let carrier = order.carrier(plan.clone(), sources, places, watch, usize::MAX);
-            ready(&carrier, &todo).await?;
-            let mut left = todo.clone();
+            let carrier = order.carrier(&task, sources, watch, usize::MAX);
+            ready(&carrier, &task.todo).await?;
+            let mut left = task.todo.clone();
             let mut done = relay(&carrier, &mut left, piped.as_ref()).await?;
             piped.finish().await?;
-            done.add(transfer(&carrier, &left, "finishing").await.map_err(|e| explain(&plan, e))?);
+            done.add(transfer(&carrier, &left, "finishing").await.map_err(|e| task.explain(e))?);
             done
         }
     };
     held.map_or(Ok(()), remember)?;
-    Ok(receipt(order, &plan, &todo, done, piped.statement(), piped.signers()))
+    Ok(receipt(order, &task, done, piped.statement(), piped.signers()))
 }
 
 /// The last step: what was imported is imported, whatever becomes of remembering it; but it is said.
@@ -236,27 +244,75 @@ impl Import {
         }
     }
 
-    /// What there is to do.
-    async fn survey(&self, plan: &Plan, places: &[Place]) -> Result<Survey> {
-        let todo = survey(plan, places, self.jobs).await?;
+    /// What there is to do, with indexes that the destination takes.
+    async fn task(&self, plan: Arc<Plan>, sparse: Option<Sparse>, client: &registry::Client) -> Result<Task> {
+        // Registries judge what they are given; other places do not.
+        let judges = matches!(self.destination, Destination::Registry(..));
+        let (indexes, (places, todo)) = match (&sparse, self.indexes) {
+            (None, _) => (Became::Complete, self.survey(&plan, client).await?),
+            (Some(_), Some(Indexes::Refuse)) => return Err(sparse::refuse(&plan)),
+            (Some(sparse), Some(Indexes::Trim)) => {
+                (Became::Trimmed, self.survey(&sparse.trimmed, client).await?)
+            }
+            (Some(sparse), None) if judges => self.ask(&plan, sparse, client).await?,
+            (Some(_), _) => (Became::Kept, self.survey(&plan, client).await?),
+        };
+        let originals = plan.images.iter().map(|image| image.digest).collect();
+        let plan = match (&sparse, indexes) {
+            (Some(sparse), Became::Trimmed) => sparse.trimmed.clone(),
+            _ => plan,
+        };
+        Ok(Task { plan, originals, sparse, indexes, places, todo })
+    }
+
+    /// What the destination takes, and what there is to do then. Nothing is offered to it where tags lead
+    /// elsewhere either way.
+    async fn ask(
+        &self,
+        plan: &Plan,
+        sparse: &Sparse,
+        client: &registry::Client,
+    ) -> Result<(Became, (Vec<Place>, Survey))> {
+        let (kept, trimmed) = (self.survey(plan, client).await, self.survey(&sparse.trimmed, client).await);
+        let places = match (&kept, &trimmed) {
+            (Ok((places, _)), _) | (Err(_), Ok((places, _))) => places,
+            (Err(_), Err(_)) => return kept.map(|surveyed| (Became::Kept, surveyed)),
+        };
+        match sparse::ask(plan, sparse, places, self.dry_run, self.jobs).await? {
+            Became::Trimmed => Ok((Became::Trimmed, trimmed?)),
+            other => Ok((other, kept?)),
+        }
+    }
+
+    async fn survey(&self, plan: &Plan, client: &registry::Client) -> Result<(Vec<Place>, Survey)> {
+        let places = places::places(plan, &self.destination, &self.renamings, client)?;
+        let todo = survey(plan, &places, self.jobs).await?;
         if !self.overwrite_tags {
             refuse_conflicts(plan, &todo)?;
         }
-        Ok(todo)
+        Ok((places, todo))
     }
 
     /// Who is to do it.
-    fn carrier(
-        &self,
-        plan: Arc<Plan>,
-        sources: Sources,
-        places: Vec<Place>,
-        watch: Arc<dyn Watch>,
-        readers: usize,
-    ) -> Arc<Transfer> {
-        let jobs = self.jobs.min(readers);
+    fn carrier(&self, task: &Task, sources: Sources, watch: Arc<dyn Watch>, readers: usize) -> Arc<Transfer> {
+        let sources = match (&task.sparse, task.indexes) {
+            (Some(sparse), Became::Trimmed) => sparse.over(sources),
+            _ => sources,
+        };
+        let (plan, places, jobs) = (task.plan.clone(), task.places.clone(), self.jobs.min(readers));
         Arc::new(Transfer { plan, sources, places, jobs, rate: self.rate.clone(), watch })
     }
+}
+
+/// What there is to do.
+struct Task {
+    plan: Arc<Plan>,
+    /// The top documents of the bundle's images.
+    originals: Vec<Digest>,
+    sparse: Option<Sparse>,
+    indexes: Became,
+    places: Vec<Place>,
+    todo: Survey,
 }
 
 fn refuse_conflicts(plan: &Plan, todo: &Survey) -> Result<()> {
@@ -275,27 +331,27 @@ fn refuse_conflicts(plan: &Plan, todo: &Survey) -> Result<()> {
         .hint("--overwrite-tags moves them; --map puts the images elsewhere; nothing was sent"))
 }
 
-/// A registry that checks the children of an index refuses one of which some were left out.
-fn explain(plan: &Plan, error: Error) -> Error {
-    let sparse = plan.images.iter().any(|image| image.omitted.iter().any(|omitted| omitted.digest.is_some()));
-    match error.kind() {
-        Kind::RegistryRejected | Kind::NotFound if sparse => error.hint_instead(
-            "some platforms were left out of these images, and this registry takes only complete ones: \
-             carry all platforms, import to oci:DIRECTORY, or switch off the registry's check of indexes",
-        ),
-        _ => error,
+impl Task {
+    /// A registry that checks the children of an index refuses one of which some were left out; one that checks
+    /// for layers may do so with those that are not distributed.
+    fn explain(&self, error: Error) -> Error {
+        let lacks = |image: &Image| image.omitted.iter().any(|omitted| omitted.digest.is_some());
+        match (error.kind(), self.indexes) {
+            (Kind::RegistryRejected | Kind::NotFound, Became::Kept) => error.hint_instead(
+                "some platforms were left out of these images: where a registry takes only complete ones, \
+                 --sparse trim writes indexes that name only what is there",
+            ),
+            (Kind::RegistryRejected | Kind::NotFound, _) if self.plan.images.iter().any(lacks) => error.hint(
+                "these images have layers that are not distributed with them: the registry must be told to take such images",
+            ),
+            _ => error,
+        }
     }
 }
 
-fn receipt(
-    order: &Import,
-    plan: &Plan,
-    todo: &Survey,
-    done: Done,
-    statement: &Statement,
-    signers: &Signers,
-) -> Receipt {
-    let image = |(number, image): (usize, &crate::plan::Image)| {
+fn receipt(order: &Import, task: &Task, done: Done, statement: &Statement, signers: &Signers) -> Receipt {
+    let Task { plan, originals, indexes, todo, .. } = task;
+    let image = |(number, image): (usize, &Image)| {
         let tags = todo.tags.iter().filter(|tag| tag.image == number && tag.name.tag.subject().is_none());
         let names = tags.map(|tag| ImportedName {
             name: tag.name.to_string(),
@@ -308,6 +364,7 @@ fn receipt(
         ImportedImage {
             source: image.source.to_string(),
             digest: image.digest,
+            trimmed_from: originals.get(number).copied().filter(|original| *original != image.digest),
             names: names.collect(),
             attached: image.referrers.iter().map(|one| one.digest).collect::<HashSet<_>>().len(),
             omitted: image.omitted.iter().filter(|omitted| omitted.digest.is_some()).count(),
@@ -320,6 +377,7 @@ fn receipt(
         destination: order.destination.to_string(),
         dry_run: order.dry_run,
         verified: "all",
+        indexes: *indexes,
         images: plan.images.iter().enumerate().map(image).collect(),
         to_send: count(|how| *how == How::Send),
         bytes_to_send: todo.send_bytes(plan),

@@ -1,0 +1,244 @@
+//! Images of which platforms were left out: what becomes of their indexes, destination by destination.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what fails here is a failed test"
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::images::{Image, Layout};
+use support::registry::Registry;
+use support::serving::Serving;
+use support::site::peers;
+use support::{EXPORT, Run, SMALL, Scratch, sha256};
+
+const TRIMMED_FROM: &str = "vnd.sealift.index.trimmed-from";
+const PART: &str = "--platform linux/arm64";
+
+/// A release of one image for two platforms: a signature is attached to the index and one to each child, both by
+/// subject and by tag.
+struct Release {
+    scratch: Scratch,
+    /// The index's digest.
+    index: String,
+    /// The digests of the manifests for amd64 and arm64.
+    manifests: [String; 2],
+}
+
+fn digest(entry: &Value) -> String {
+    entry["digest"].as_str().unwrap().to_owned()
+}
+
+impl Release {
+    fn new() -> Self {
+        Release::of(|_, image| image)
+    }
+
+    /// `top` may put something above the image.
+    fn of(top: impl Fn(&Layout, Value) -> Value) -> Self {
+        let scratch = Scratch::new();
+        let mut layout = Layout::new(scratch.path("images"));
+        let platforms = vec!["linux/amd64", "linux/arm64"];
+        let image = layout.image(&Image { platforms, layer: 300, attested: true, ..Image::new("tool") });
+        let blob = scratch.path("images/blobs").join(digest(&image).replace(':', "/"));
+        let inner: Value = serde_json::from_slice(&std::fs::read(blob).unwrap()).unwrap();
+        let top = top(&layout, image);
+        layout.name("registry.example.com/tools/tool:1.0.0", top.clone());
+        let children = inner["manifests"].as_array().unwrap();
+        let subjects = [top.clone(), children[0].clone(), children[2].clone()];
+        for (number, subject) in subjects.iter().enumerate() {
+            let signature = layout.artifact("x/signature", format!("{number}").as_bytes(), Some(subject));
+            layout.unnamed(signature);
+            let tagged = layout.artifact("", format!("tagged {number}").as_bytes(), None);
+            let tag = format!("{}.sig", digest(subject).replace(':', "-"));
+            layout.name(&format!("registry.example.com/tools/tool:{tag}"), tagged);
+        }
+        scratch.write("release.toml", SMALL);
+        scratch.key("release");
+        scratch.trust("trust", &["release"]);
+        let manifests = [digest(&subjects[1]), digest(&subjects[2])];
+        Release { scratch: scratch.exported(), index: digest(&top), manifests }
+    }
+
+    fn import(&self, to: &str, more: &str) -> Run {
+        self.scratch.sealift(&format!("import bundle.tar --trust trust --to {to} {PART} {more}"))
+    }
+}
+
+/// What the image's tag leads to.
+fn top(registry: &Registry) -> (String, Value) {
+    let (status, bytes) = registry.get("/v2/tools/tool/manifests/1.0.0");
+    assert_eq!(status, 200);
+    (format!("sha256:{}", sha256(&bytes)), serde_json::from_slice(&bytes).unwrap())
+}
+
+fn children(index: &Value) -> Vec<String> {
+    index["manifests"].as_array().unwrap().iter().map(digest).collect()
+}
+
+#[test]
+fn a_registry_that_insists_on_complete_indexes_gets_a_trimmed_one() {
+    if !peers() {
+        return;
+    }
+    let release = Release::new();
+    let registry = Registry::start();
+    let to = registry.address();
+    let receipt = release.import(&to, "--json").ok().json();
+    let (now, index) = top(&registry);
+    assert_eq!(index["annotations"][TRIMMED_FROM], release.index);
+    // The platform and what attests it.
+    assert_eq!((children(&index).len(), &children(&index)[0]), (2, &release.manifests[1]));
+    assert_eq!((&receipt["indexes"], &receipt["images"][0]["digest"]), (&json!("trimmed"), &json!(now)));
+    assert_eq!(receipt["images"][0]["trimmedFrom"], release.index);
+    // Signatures speak of what they spoke of before.
+    for (subject, there) in
+        [(&release.index, 200), (&release.manifests[0], 404), (&release.manifests[1], 200)]
+    {
+        let tag = subject.replace(':', "-");
+        for name in [tag.clone(), format!("{tag}.sig")] {
+            assert_eq!(registry.get(&format!("/v2/tools/tool/manifests/{name}")).0, there, "{name}");
+        }
+    }
+    let own = now.replace(':', "-");
+    assert_eq!(registry.get(&format!("/v2/tools/tool/manifests/{own}")).0, 404, "nothing is attached to it");
+    registry.below("tools/tool", "1.0.0").unwrap().unwrap();
+    let copy = format!(
+        "--insecure-policy copy --all --src-tls-verify=false docker://{to}/tools/tool:1.0.0 oci:copy:x"
+    );
+    release.scratch.run("skopeo", &copy).ok();
+    // What is there answers for itself: nothing is offered to the registry again.
+    let before = registry.disk();
+    let again = release.import(&to, "--json").ok().json();
+    assert_eq!(
+        (&again["sent"], &again["verified"], &again["indexes"]),
+        (&json!(0), &json!("documents"), &json!("trimmed"))
+    );
+    assert!(registry.disk() == before);
+    let said = release.import(&to, "").ok().stdout;
+    assert!(said.contains(&now) && said.contains("signatures of") && said.contains(&release.index), "{said}");
+}
+
+#[test]
+fn a_registry_that_takes_it_gets_the_index_as_it_is() {
+    let release = Release::new();
+    let serving = Serving::start(&release.scratch, "store:store --writable --allow-sparse");
+    let receipt = release.import(&serving.address, "--json").ok().json();
+    assert_eq!(receipt["indexes"], "kept");
+    let reply = serving.get("/v2/tools/tool/manifests/1.0.0");
+    assert_eq!(reply.header("docker-content-digest"), release.index);
+    // Of the question whether it does, nothing is left.
+    let documents = std::fs::read_dir(
+        release.scratch.path("store/docker/registry/v2/repositories/tools/tool/_manifests/revisions/sha256"),
+    );
+    let kept: Vec<_> = documents.unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    // Index, manifest, attestation; a signature by subject and one by tag for index and manifest.
+    assert_eq!(kept.len(), 7, "{kept:?}");
+}
+
+#[test]
+fn the_user_decides_where_he_wants_to() {
+    let release = Release::new();
+    let serving = Serving::start(&release.scratch, "store:store --writable");
+    let to = &serving.address;
+    release.import(to, "--sparse refuse").fails(4, "PolicyRefused").says("tool/standard").says("linux/amd64");
+    release.import(to, "--sparse keep").fails(1, "RegistryRejected").says("--sparse trim");
+    assert_eq!(serving.get("/v2/tools/tool/manifests/1.0.0").status, 404);
+    // Nobody asked for less: nothing to refuse.
+    release.scratch.sealift("import bundle.tar --trust trust --to oci:whole --sparse refuse").ok();
+    assert_eq!(release.import(to, "--json").ok().json()["indexes"], "trimmed");
+    assert_eq!(release.import("oci:kept", "--json").ok().json()["indexes"], "kept");
+    assert_eq!(release.import("oci:trimmed", "--sparse trim --json").ok().json()["indexes"], "trimmed");
+    assert_eq!(
+        release.import("store:trimmed-store", "--sparse trim --json").ok().json()["indexes"],
+        "trimmed"
+    );
+    release.scratch.sealift("store check trimmed-store").ok();
+    if peers() {
+        let copy =
+            "--insecure-policy copy --all oci:trimmed:registry.example.com/tools/tool:1.0.0 oci:copy:x";
+        release.scratch.run("skopeo", copy).ok();
+    }
+}
+
+#[test]
+fn the_same_part_is_trimmed_to_the_same_index_everywhere() {
+    let release = Release::new();
+    let serving = Serving::start(&release.scratch, "store:store --writable");
+    release.import(&serving.address, "").ok();
+    let there = serving.get("/v2/tools/tool/manifests/1.0.0").header("docker-content-digest").to_owned();
+    let receipt = release.import("oci:trimmed", "--sparse trim --json").ok().json();
+    assert_eq!(receipt["images"][0]["digest"], there);
+    let through = support::piped(
+        &release.scratch,
+        "bundle.tar",
+        &format!("import - --trust trust --to oci:piped {PART} --sparse trim --json"),
+    );
+    assert_eq!(through.ok().json()["images"][0]["digest"], there);
+}
+
+#[test]
+fn a_dry_run_offers_nothing() {
+    if !peers() {
+        return;
+    }
+    let release = Release::new();
+    let registry = Registry::start();
+    let receipt = release.import(&registry.address(), "--dry-run --json").ok().json();
+    assert_eq!(receipt["indexes"], "undecided");
+    assert!(registry.is_empty());
+    let said = release.import(&registry.address(), "--dry-run").ok().stdout;
+    assert!(said.contains("if the registry takes only complete indexes"), "{said}");
+}
+
+#[test]
+fn where_tags_lead_elsewhere_nothing_is_offered_either() {
+    if !peers() {
+        return;
+    }
+    let release = Release::new();
+    let registry = Registry::start();
+    release.scratch.export_small_beside("other.tar");
+    let to = registry.address();
+    release.scratch.sealift(&format!("import other.tar --trust trust --to {to} --state other")).ok();
+    let before = registry.disk();
+    release.import(&to, "").fails(4, "TagConflict");
+    assert!(registry.disk() == before);
+    release.import(&to, "--overwrite-tags").ok();
+    assert_eq!(top(&registry).1["annotations"][TRIMMED_FROM], release.index);
+}
+
+#[test]
+fn an_index_in_an_index_is_trimmed_with_it() {
+    let release = Release::of(|layout, inner| {
+        let other = layout.image(&Image { platforms: vec!["linux/amd64"], layer: 300, ..Image::new("more") });
+        layout.document(&json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [inner, other], "annotations": { "kept": "größer" },
+        }))
+    });
+    let serving = Serving::start(&release.scratch, "store:store --writable");
+    assert_eq!(release.import(&serving.address, "--json").ok().json()["indexes"], "trimmed");
+    let outer = serving.get("/v2/tools/tool/manifests/1.0.0").json();
+    assert_eq!(outer["annotations"], json!({ "kept": "größer", TRIMMED_FROM: release.index }));
+    // Of the second one nothing is left.
+    assert_eq!(children(&outer).len(), 1);
+    let inner = serving.get(&format!("/v2/tools/tool/manifests/{}", children(&outer)[0])).json();
+    assert_eq!(children(&inner)[0], release.manifests[1]);
+    let size = serde_json::to_vec(&inner).unwrap().len();
+    assert_eq!(outer["manifests"][0]["size"], size);
+}
+
+#[test]
+fn an_export_of_fewer_platforms_is_trimmed_alike() {
+    let release = Release::new();
+    let export = EXPORT.replace("bundle.tar", "part.tar");
+    release.scratch.sealift(&format!("{export} {PART}")).ok();
+    let whole = release.import("oci:one", "--sparse trim --json").ok().json();
+    let import = "import part.tar --trust trust --to oci:two --sparse trim --json --state other";
+    let part = release.scratch.sealift(import).ok().json();
+    assert_eq!(whole["images"][0]["digest"], part["images"][0]["digest"]);
+}
