@@ -185,6 +185,14 @@ impl Error {
         self
     }
 
+    /// Which image it is about: for a place that is a digest alone, which tells people nothing.
+    pub fn about(self, image: impl fmt::Display) -> Self {
+        match self.0.place.as_deref() {
+            Some(place) if place.starts_with("sha256:") => self.inside(image),
+            _ => self.at(image),
+        }
+    }
+
     /// Which directory the place is in.
     pub fn below(mut self, directory: impl fmt::Display) -> Self {
         self.0.place = Some(match self.0.place.take() {

@@ -38,7 +38,7 @@ pub async fn resolve(wants: &[Want], sources: &Sources) -> Result<Plan> {
             {
                 tree = Err(error);
             }
-            tree.map_err(|e| e.at(&want.source).side(Side::Source))
+            tree.map_err(|e| e.about(&want.source).side(Side::Source))
         }
     });
     // Ordered: the plan does not depend on which answer came first.

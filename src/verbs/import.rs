@@ -341,8 +341,8 @@ impl Task {
                 "some platforms were left out of these images: where a registry takes only complete ones, \
                  --sparse trim writes indexes that name only what is there",
             ),
-            (Kind::RegistryRejected | Kind::NotFound, _) if self.plan.images.iter().any(lacks) => error.hint(
-                "these images have layers that are not distributed with them: the registry must be told to take such images",
+            (Kind::RegistryRejected | Kind::NotFound, _) if self.plan.images.iter().any(lacks) => error.hint_instead(
+                "these images have layers that are not distributed with them: the registry must be told to take such images (docker-registry: validation.manifests.urls.allow)",
             ),
             _ => error,
         }

@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 use super::lying::{Answer, Lying, Request};
 use super::sha256;
 
+/// All that a client takes for a document, as an `Accept` header's value.
+pub const DOCUMENTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                             application/vnd.docker.distribution.manifest.list.v2+json, \
+                             application/vnd.docker.distribution.manifest.v2+json";
+
 /// An image. Layers are pseudo-random and depend on the seeds alone.
 #[derive(Clone)]
 pub struct Image {

@@ -15,6 +15,7 @@ pub mod dice;
 pub mod engines;
 pub mod images;
 pub mod lying;
+pub mod odd;
 pub mod parts;
 pub mod proxy;
 pub mod pushing;

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::images::DOCUMENTS;
 use super::sha256;
 
 /// A running registry; ended when dropped.
@@ -70,9 +71,7 @@ impl Registry {
     pub fn get(&self, path: &str) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(self.address()).unwrap();
         // All of them: what is not named here it makes something else of, or refuses, whatever `*/*` says.
-        let accept = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-                      application/vnd.docker.distribution.manifest.list.v2+json, \
-                      application/vnd.docker.distribution.manifest.v2+json, */*";
+        let accept = format!("{DOCUMENTS}, */*");
         // HTTP/1.0: no chunks, and the end of the connection is the end of the body.
         let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: {accept}\r\n\r\n", self.address());
         stream.write_all(request.as_bytes()).unwrap();
