@@ -170,6 +170,70 @@ fn a_registry_without_the_api_gets_fallback_tags_and_gives_all_back() {
     assert_eq!((&again["sent"], &again["verified"]), (&json!(0), &json!("documents")), "{again}");
 }
 
+/// The release once more, its image asked for by digest.
+fn by_digest(release: &Release) -> String {
+    release
+        .scratch
+        .write("digest.toml", SMALL.replace("\"{version}\"", &format!("\"{}\"", release.subjects[0])));
+    release
+        .scratch
+        .sealift(&EXPORT.replace("release.toml", "digest.toml").replace("bundle.tar", "digest.tar"))
+        .ok();
+    release.subjects[0].replace(':', "-")
+}
+
+#[test]
+fn an_image_asked_for_by_digest_is_called_by_it_where_its_signatures_are_found_otherwise() {
+    let release = Release::new();
+    let own = by_digest(&release);
+    let serving = Serving::start(&release.scratch, "store:store --writable");
+    let import = format!("import digest.tar --trust trust --to {}", serving.address);
+    release.scratch.sealift(&import).ok();
+    let reply = serving.get(&format!("/v2/tools/tool/manifests/{own}"));
+    assert_eq!(reply.header("docker-content-digest"), release.subjects[0]);
+    let from = EXPORT.replace("release.toml", "digest.toml").replace("bundle.tar", "again.tar");
+    release.scratch.sealift(&from.replace("oci:images", &serving.address)).ok();
+    assert!(release.scratch.read("again.tar") == release.scratch.read("digest.tar"));
+}
+
+#[test]
+fn where_that_name_leads_to_the_list_of_its_signatures_it_gets_another_one() {
+    if !peers() {
+        return;
+    }
+    let release = Release::new();
+    let own = by_digest(&release);
+    let registry = Registry::start();
+    let import = format!("import digest.tar --trust trust --to {} --json", registry.address());
+    let receipt = release.scratch.sealift(&import).ok().json();
+    let name = format!("{}/tools/tool:{own}.image", registry.address());
+    assert_eq!(receipt["images"][0]["names"][0]["name"], name);
+    let (_, list) = registry.get(&format!("/v2/tools/tool/manifests/{own}"));
+    assert_eq!(listed(&list), release.attached_to(&release.subjects[0]));
+    let (_, image) = registry.get(&format!("/v2/tools/tool/manifests/{own}.image"));
+    assert_eq!(format!("sha256:{}", support::sha256(&image)), release.subjects[0]);
+    assert_eq!(release.scratch.sealift(&import).ok().json()["sent"], 0);
+    let from = EXPORT.replace("release.toml", "digest.toml").replace("bundle.tar", "again.tar");
+    release.scratch.sealift(&from.replace("oci:images", &registry.address())).ok();
+    assert!(release.scratch.read("again.tar") == release.scratch.read("digest.tar"));
+}
+
+#[test]
+fn a_digest_in_a_tags_place_must_be_one() {
+    let release = Release::new();
+    for wrong in ["sha256:00", "sha512:00", "md5:x", "a:b"] {
+        release.scratch.write("wrong.toml", SMALL.replace("{version}", wrong));
+        let run =
+            release.scratch.sealift(&EXPORT.replace("release.toml", "wrong.toml").replace("bundle", "wrong"));
+        run.fails(2, "ManifestInvalid").says("wrong.toml:11:27").says("a tag has no colon");
+    }
+    let absent = format!("sha256:{}", "0".repeat(64));
+    release.scratch.write("wrong.toml", SMALL.replace("{version}", &absent));
+    let run =
+        release.scratch.sealift(&EXPORT.replace("release.toml", "wrong.toml").replace("bundle", "wrong"));
+    run.fails(1, "NotFound").says("no document of that digest");
+}
+
 #[test]
 fn what_others_have_attached_meanwhile_stays_listed() {
     if !peers() {
