@@ -44,6 +44,7 @@ pub mod plan;
 pub mod trust;
 
 // Floor 2 · places and decisions.
+pub mod artifact;
 pub mod bundle;
 pub mod history;
 pub mod layout;
