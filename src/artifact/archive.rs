@@ -41,9 +41,9 @@ pub fn read(path: &Path, file: &File) -> Result<Packed> {
     }
     let chart = found.map_err(|found| match found {
         Found::Wrong(error) => error.at(path.display()),
-        Found::Unreadable(error) => wrong("not a packaged chart")
-            .got(error)
-            .expected("a .tgz as helm package writes it"),
+        Found::Unreadable(error) => {
+            wrong("not a packaged chart").got(error).expected("a .tgz as helm package writes it")
+        }
     })?;
     let chart = chart.ok_or_else(|| {
         wrong("no Chart.yaml in the chart's directory").hint("helm package CHART writes such a file")

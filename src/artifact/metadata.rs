@@ -114,11 +114,14 @@ impl Metadata {
         let last = repository.rsplit('/').next().unwrap_or(repository);
         if last != self.name {
             let whole = repository.strip_suffix(last).unwrap_or_default();
-            return Err(Error::new(Kind::ManifestInvalid, "the repository's last part is not the chart's name")
-                .at(name)
-                .got(last)
-                .expected(&self.name)
-                .hint(format_args!("helm asks for it there: repository = \"{whole}{}\"", self.name)));
+            return Err(Error::new(
+                Kind::ManifestInvalid,
+                "the repository's last part is not the chart's name",
+            )
+            .at(name)
+            .got(last)
+            .expected(&self.name)
+            .hint(format_args!("helm asks for it there: repository = \"{whole}{}\"", self.name)));
         }
         let tag = super::chart::tag(&self.version);
         if name.tag.as_str() != tag {
@@ -126,7 +129,10 @@ impl Metadata {
                 .at(name)
                 .got(&name.tag)
                 .expected(tag)
-                .hint(format_args!("version = \"{}\", or package the chart anew: helm package --version", self.version)));
+                .hint(format_args!(
+                    "version = \"{}\", or package the chart anew: helm package --version",
+                    self.version
+                )));
         }
         Ok(())
     }

@@ -122,9 +122,12 @@ impl Artifact {
         let manifest = Bytes::from(manifest.to_string());
         let size = manifest.len() as u64;
         if size > limits::DOCUMENT {
-            return Err(Error::new(Kind::LimitExceeded, "the artifact's manifest is too large for any registry")
-                .got(format_args!("{size} bytes"))
-                .expected(format_args!("at most {} bytes", limits::DOCUMENT)));
+            return Err(Error::new(
+                Kind::LimitExceeded,
+                "the artifact's manifest is too large for any registry",
+            )
+            .got(format_args!("{size} bytes"))
+            .expected(format_args!("at most {} bytes", limits::DOCUMENT)));
         }
         let digest = Digest::of(&manifest);
         parts.insert(digest, Part::Bytes(manifest.clone()));

@@ -47,7 +47,9 @@ impl Plain {
     pub fn read<T>(path: &Path, read: impl FnOnce(&File) -> Result<T>) -> Result<(Self, T)> {
         let file = open(path)?;
         let facts = |file: &File| {
-            file.metadata().map(|facts| Facts::of(&facts)).map_err(|e| Error::io("cannot read", path.display(), &e))
+            file.metadata()
+                .map(|facts| Facts::of(&facts))
+                .map_err(|e| Error::io("cannot read", path.display(), &e))
         };
         let before = facts(&file)?;
         let found = read(&file)?;
@@ -59,7 +61,8 @@ impl Plain {
 
     /// The file, its digest and its size.
     pub fn hashed(path: &Path) -> Result<(Self, Digest, u64)> {
-        let hash = |file: &File| file::digest_of(file).map_err(|e| Error::io("cannot read", path.display(), &e));
+        let hash =
+            |file: &File| file::digest_of(file).map_err(|e| Error::io("cannot read", path.display(), &e));
         let (plain, (digest, size)) = Plain::read(path, hash)?;
         Ok((plain, digest, size))
     }

@@ -89,8 +89,11 @@ impl Page<'_> {
         // helm's way to write a version as a tag; the release's own may have a `+`, too.
         let version = raw.version.to_string().replace('+', "_").parse()?;
         let tag = self.tag(&template, &template.get_ref().replace('+', "_"), &version)?;
-        let name =
-            Name { registry: self.home(raw, registry, chart)?, repository: repository.get_ref().clone(), tag };
+        let name = Name {
+            registry: self.home(raw, registry, chart)?,
+            repository: repository.get_ref().clone(),
+            tag,
+        };
         let attachments = match referrers.or(raw.referrers) {
             Some(false) => Attachments::Left,
             Some(true) | None => Attachments::Asked,
@@ -107,7 +110,8 @@ impl Page<'_> {
         directory: &Path,
         gathered: &mut Gathered,
     ) -> Result<()> {
-        let RawFile { name: called, repository, registry, tag, path, media_type, artifact_type } = file.get_ref();
+        let RawFile { name: called, repository, registry, tag, path, media_type, artifact_type } =
+            file.get_ref();
         let template = tag.clone().unwrap_or_else(|| Spanned::new(file.span(), "{version}".to_owned()));
         let tag = self.tag(&template, template.get_ref(), &raw.version)?;
         let name =
@@ -144,7 +148,9 @@ impl Page<'_> {
         match source.get_ref() {
             path if path.starts_with("oci:") || path.contains("://") => Err(self
                 .wrong(Some(source.span()), "a chart's source is a file that helm package has written")
-                .hint("leave it out for a chart in a registry; --mirror FROM=oci:DIR takes it from a layout")),
+                .hint(
+                    "leave it out for a chart in a registry; --mirror FROM=oci:DIR takes it from a layout",
+                )),
             path if path.is_empty() => Err(self.wrong(Some(source.span()), "an empty path")),
             path => Ok(Made::Chart(directory.join(path))),
         }

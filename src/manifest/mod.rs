@@ -192,7 +192,8 @@ impl Narrow {
     /// Keeps those wants that are asked for, restricted to the platforms that are asked for.
     pub fn apply(&self, mut wants: Vec<Want>) -> Result<Vec<Want>> {
         known("--image", &self.images, wants.iter().map(|want| want.image.as_str()))?;
-        let variants = wants.iter().map(|want| want.variant.as_str()).filter(|variant| !belongs_to_all(variant));
+        let variants =
+            wants.iter().map(|want| want.variant.as_str()).filter(|variant| !belongs_to_all(variant));
         known("--variant", &self.variants, variants)?;
         let asked = |list: &[String], value: &String| list.is_empty() || list.contains(value);
         let variant = |value: &String| belongs_to_all(value) || asked(&self.variants, value);
@@ -311,9 +312,7 @@ impl Page<'_> {
     fn call(&self, called: &Spanned<String>, gathered: &mut Gathered) -> Result<()> {
         let name = called.get_ref();
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-            return Err(
-                self.wrong(Some(called.span()), "an image's name has letters, digits, '.', '_', '-'")
-            );
+            return Err(self.wrong(Some(called.span()), "an image's name has letters, digits, '.', '_', '-'"));
         }
         match gathered.called.insert(name.clone()) {
             true => Ok(()),
@@ -325,7 +324,8 @@ impl Page<'_> {
 
     /// What is right or wrong about an image by itself.
     fn check_image(&self, image: &RawImage) -> Result<()> {
-        if let Some((variant, tag)) = image.tags.get_ref().iter().find(|(variant, _)| belongs_to_all(variant)) {
+        if let Some((variant, tag)) = image.tags.get_ref().iter().find(|(variant, _)| belongs_to_all(variant))
+        {
             return Err(self
                 .wrong(Some(tag.span()), format!("{variant:?} is not free to be a variant's name"))
                 .hint("it says of charts and files what they are"));
