@@ -75,6 +75,18 @@ pub const FIRST_SECOND: i64 = -62_167_219_200;
 /// A release manifest (TOML).
 pub const RELEASE_MANIFEST: u64 = 1 << 20;
 
+/// A packaged chart, unpacked: helm takes as much, and a bomb must not get more time.
+pub const CHART_UNPACKED: u64 = 100 << 20;
+
+/// A chart's `Chart.yaml`, which is read whole; most have one kilobyte.
+pub const CHART_YAML: u64 = 1 << 20;
+
+/// Fields, values and list items of a `Chart.yaml`, aliases followed: a few lines can name billions.
+pub const CHART_NODES: usize = 50_000;
+
+/// A longer name or other extension before an entry of a chart's tar, which is read whole.
+pub const TAR_EXTENSION: u64 = 64 << 10;
+
 /// A key or passphrase file.
 pub const KEY_FILE: u64 = 64 << 10;
 

@@ -132,6 +132,7 @@ const ROWS: &[Row] = &[
     ("C08", "configs that count their layers otherwise",       "tests/documents.rs", "a_config_that_counts_its_layers_otherwise_travels_to_the_byte"),
     ("C09", "a subject that is elsewhere",                     "tests/documents.rs", "a_subject_elsewhere_is_kept_and_not_fetched"),
     ("C10", "charts, modules, unknown types",                  "tests/documents.rs", "artifacts_of_unknown_types_travel_to_the_byte"),
+    ("C10", "charts, modules, models, files, through registries", "tests/artifacts.rs", "artifacts_of_every_kind_cross_from_registry_to_registry_unchanged"),
     ("C10", "attestations",                                    "tests/round_trip.rs", "docker_images_attestations_and_single_manifests_travel_between_registries"),
     ("C11", "layers compressed anew on the way",               "tests/cli.rs", "a_layer_that_stays_wrong_gives_no_bundle"),
     ("C11", "bodies compressed on the way",                    "tests/registry_client.rs", "a_compressed_body_is_refused"),

@@ -66,9 +66,9 @@ pub enum ProgressMode {
 /// The verbs.
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Pull a release's images into one signed bundle
+    /// Pull a release's images, charts and files into one signed bundle; or cut one out of another
     #[command(
-        after_help = "Example:\n  sealift export manifests/nexus-engine.toml -o nexus-engine-2.1.0.tar --key release.key.pem"
+        after_help = "Examples:\n  sealift export manifests/nexus-engine.toml -o nexus-engine-2.1.0.tar --key release.key.pem\n  sealift export --from nexus-engine-2.1.0.tar --variant edge -o nexus-engine-2.1.0-edge.tar --key release.key.pem"
     )]
     Export(ExportArgs),
     /// Check a bundle's signature, checksums and completeness
@@ -150,13 +150,13 @@ pub struct RegistryArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Selection options")]
 pub struct NarrowArgs {
-    /// Only these variants (standard, distroless, edge, …).
+    /// Only these variants (standard, distroless, edge, …); charts and files belong to every variant.
     #[arg(long, value_name = "V", value_delimiter = ',')]
     pub variant: Vec<String>,
     /// Only these platforms (linux/amd64, linux/arm/v7, …).
     #[arg(long, value_name = "P", value_delimiter = ',')]
     pub platform: Vec<Platform>,
-    /// Only these images, by their name in the release manifest.
+    /// Only these images, charts and files, by their name in the release manifest.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub image: Vec<String>,
 }
@@ -165,8 +165,13 @@ pub struct NarrowArgs {
 #[derive(Args)]
 pub struct ExportArgs {
     /// The release manifest (TOML).
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub manifest: PathBuf,
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "from", conflicts_with = "from")]
+    pub manifest: Option<PathBuf>,
+    /// Cut the new bundle out of this one, plain or .zst, instead of pulling a manifest's images: no network. It is
+    /// verified as verify does (--trust). What it says of its release, and the time it states, stay; its signatures
+    /// do not.
+    #[arg(long, value_name = "BUNDLE", value_hint = ValueHint::FilePath, conflicts_with_all = ["mirror", "created"])]
+    pub from: Option<PathBuf>,
     /// The bundle to write; it appears under this name only when complete. A name that ends in .zst makes a
     /// compressed one; - is standard output. Interrupted, the same command goes on.
     #[arg(short, long, value_name = "BUNDLE", value_hint = ValueHint::FilePath, required_unless_present = "dry_run")]
@@ -197,6 +202,12 @@ pub struct ExportArgs {
     /// The time the bundle states (RFC 3339); else SOURCE_DATE_EPOCH, else the newest image's.
     #[arg(long, value_name = "TIME")]
     pub created: Option<Moment>,
+    /// Whom to trust, with --from.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// With --from: take the bundle although it has expired; the trust store must allow that.
+    #[arg(long, requires = "from")]
+    pub allow_expired: bool,
     /// Parts of the release.
     #[command(flatten)]
     pub narrow: NarrowArgs,

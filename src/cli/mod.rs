@@ -39,6 +39,7 @@ use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
 use crate::verbs::serve::{self, Front};
 use crate::verbs::site::{Site, sighting};
+use crate::verbs::slice::Slice;
 use crate::verbs::sparse::Indexes;
 use crate::verbs::{key, sign, store, trust, verify};
 
@@ -106,6 +107,9 @@ fn serve_printed(command: &str, runtime: &Runtime) -> Result<SocketAddr> {
 }
 
 fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
+    if let Some(bundle) = &args.from {
+        refuse_pipe(bundle)?;
+    }
     let created = args.created.map(Ok).or_else(source_date_epoch).transpose()?;
     // What can fail without the network fails before it; and nobody wants to be asked for a
     // passphrase after an hour of pulling.
@@ -116,23 +120,29 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             .hint("leave --json out: what was written is said on standard error"));
     }
     let pipe = (is_pipe(&output) && !args.dry_run).then(self::output).transpose()?;
-    let export = Export {
-        manifest: args.manifest,
-        narrow: narrow(args.narrow),
-        mirrors: meant(&args.mirror)?,
-        created,
-        jobs: args.registry.jobs.into(),
-        rate: args.registry.limit_rate.map(Rate::of),
+    let (narrow, jobs, rate) =
+        (narrow(args.narrow), args.registry.jobs.into(), args.registry.limit_rate.map(Rate::of));
+    let from = match args.from {
+        Some(bundle) => {
+            let site = site(args.trust, args.allow_expired, Leave::default());
+            Exporting::Bundle(Slice { bundle, site, narrow, jobs, rate })
+        }
+        None => {
+            let (manifest, mirrors) = (args.manifest.unwrap_or_default(), meant(&args.mirror)?);
+            Exporting::Manifest(Export { manifest, narrow, mirrors, created, jobs, rate })
+        }
     };
     if !output.as_os_str().is_empty() && !is_pipe(&output) {
         let keys: Vec<_> = args.key.into_iter().chain(args.passphrase_file).collect();
-        export.check_output(Target { output: &output, replace: args.overwrite }, &keys)?;
+        from.check_output(Target { output: &output, replace: args.overwrite }, &keys)?;
     }
     let watch = progress::watcher(progress);
     let options = registry_options(args.registry, &watch);
     on_runtime(async move {
-        let client = registry::Client::new(options)?;
-        let prepared = export.prepare(&client).await?;
+        let prepared = match from {
+            Exporting::Bundle(slice) => slice.prepare(&watch).await?,
+            Exporting::Manifest(export) => export.prepare(&registry::Client::new(options)?).await?,
+        };
         if args.dry_run {
             // Without keys at hand, one signature is assumed: what a release usually has.
             let signatures = if args.unsigned { 0 } else { keys.len().max(1) };
@@ -158,6 +168,21 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
         drop(watch);
         report::exported(&prepared, &exported, &output, args.json)
     })
+}
+
+/// What a bundle is made from.
+enum Exporting {
+    Manifest(Export),
+    Bundle(Slice),
+}
+
+impl Exporting {
+    fn check_output(&self, target: Target, keys: &[PathBuf]) -> Result<()> {
+        match self {
+            Exporting::Manifest(export) => export.check_output(target, keys),
+            Exporting::Bundle(slice) => slice.check_output(target, keys),
+        }
+    }
 }
 
 fn export_keys(args: &ExportArgs) -> Result<Vec<SigningKey>> {

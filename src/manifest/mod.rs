@@ -2,6 +2,8 @@
 //! TOML text enters; [`Want`]s and the facts of the release leave. Unknown keys, wrong types and
 //! names that cannot be are refused with line and column.
 
+mod artifacts;
+
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,8 @@ use crate::plan::{Attachments, Only, Selection, Target, Want};
 use crate::release::{Channel, Moment, ReleaseName, Tier, UpgradePath, Version};
 use crate::text::line_and_column;
 use crate::trust::Root;
+
+pub use artifacts::{CHART, Made, belongs_to_all};
 
 /// What the file says, checked.
 #[derive(Clone, Debug)]
@@ -37,17 +41,20 @@ pub struct Manifest {
     pub upgrades_from: Option<UpgradePath>,
     /// The trust store that follows the one it is checked with.
     pub trust_root: Option<Root>,
-    /// One per image and variant: images in the order of the file, variants sorted by name.
+    /// One per image and variant: images in the order of the file, variants sorted by name. Then the charts, then
+    /// the files.
     pub images: Vec<Variant>,
 }
 
-/// One variant of one image.
+/// One variant of one image; or a chart, or files.
 #[derive(Clone, Debug)]
 pub struct Variant {
     /// What is asked for.
     pub want: Want,
     /// An OCI layout to take it from, instead of the registry it is named after.
     pub layout: Option<PathBuf>,
+    /// What it is made of, instead of being taken from somewhere.
+    pub made: Option<Made>,
     /// The most bytes one platform may have, compressed.
     pub budget: Option<u64>,
 }
@@ -82,6 +89,10 @@ struct RawManifest {
     trust_root: Option<PathBuf>,
     #[serde(default)]
     image: Vec<Spanned<RawImage>>,
+    #[serde(default)]
+    chart: Vec<Spanned<artifacts::RawChart>>,
+    #[serde(default)]
+    file: Vec<Spanned<artifacts::RawFile>>,
 }
 
 #[derive(Deserialize)]
@@ -134,12 +145,18 @@ impl Manifest {
         if *raw.schema.get_ref() != 1 {
             return Err(page.wrong(Some(raw.schema.span()), "this version reads schema 1"));
         }
-        if raw.image.is_empty() {
-            return Err(page.wrong(None, "no [[image]]: there is nothing to ship"));
+        if raw.image.is_empty() && raw.chart.is_empty() && raw.file.is_empty() {
+            return Err(page.wrong(None, "no [[image]], [[chart]] or [[file]]: there is nothing to ship"));
         }
         let mut gathered = Gathered::default();
         for image in &raw.image {
             page.image(&raw, image, directory, &mut gathered)?;
+        }
+        for chart in &raw.chart {
+            page.chart(&raw, chart, directory, &mut gathered)?;
+        }
+        for file in &raw.file {
+            page.file(&raw, file, directory, &mut gathered)?;
         }
         let trust_root = raw.trust_root.map(|path| next_root(&directory.join(path))).transpose()?;
         Ok(Manifest {
@@ -175,9 +192,12 @@ impl Narrow {
     /// Keeps those wants that are asked for, restricted to the platforms that are asked for.
     pub fn apply(&self, mut wants: Vec<Want>) -> Result<Vec<Want>> {
         known("--image", &self.images, wants.iter().map(|want| want.image.as_str()))?;
-        known("--variant", &self.variants, wants.iter().map(|want| want.variant.as_str()))?;
+        let variants =
+            wants.iter().map(|want| want.variant.as_str()).filter(|variant| !belongs_to_all(variant));
+        known("--variant", &self.variants, variants)?;
         let asked = |list: &[String], value: &String| list.is_empty() || list.contains(value);
-        wants.retain(|want| asked(&self.images, &want.image) && asked(&self.variants, &want.variant));
+        let variant = |value: &String| belongs_to_all(value) || asked(&self.variants, value);
+        wants.retain(|want| asked(&self.images, &want.image) && variant(&want.variant));
         if wants.is_empty() {
             return Err(Error::new(
                 Kind::EmptySelection,
@@ -211,7 +231,10 @@ fn known<'a>(flag: &str, asked: &[String], there: impl Iterator<Item = &'a str>)
     match asked.iter().find(|name| !there.contains(&name.as_str())) {
         Some(name) => Err(Error::new(Kind::EmptySelection, format!("{flag} fits nothing"))
             .got(name)
-            .expected(format_args!("one of {}", there.join(", ")))),
+            .expected(match there.as_slice() {
+                [] => "nothing: there are only charts and files, which belong to every variant".to_owned(),
+                there => format!("one of {}", there.join(", ")),
+            })),
         None => Ok(()),
     }
 }
@@ -251,10 +274,7 @@ impl Page<'_> {
                 .hint("registry = \"registry.example.com\"")
         })?;
         self.check_image(image)?;
-        if !gathered.called.insert(image.name.get_ref().clone()) {
-            let what = format!("two images are called {:?}", image.name.get_ref());
-            return Err(self.wrong(Some(image.name.span()), what));
-        }
+        self.call(&image.name, gathered)?;
         let layout = image.source.as_ref().map(|source| self.layout(source, directory)).transpose()?;
         let budget = image.budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
         for (variant, template) in image.tags.get_ref() {
@@ -290,18 +310,32 @@ impl Page<'_> {
                 },
                 tags,
             };
-            gathered.images.push(Variant { want, layout: layout.clone(), budget });
+            gathered.images.push(Variant { want, layout: layout.clone(), made: None, budget });
         }
         Ok(())
     }
 
+    /// A name that people use: one for each image, chart or file.
+    fn call(&self, called: &Spanned<String>, gathered: &mut Gathered) -> Result<()> {
+        let name = called.get_ref();
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+            return Err(self.wrong(Some(called.span()), "an image's name has letters, digits, '.', '_', '-'"));
+        }
+        match gathered.called.insert(name.clone()) {
+            true => Ok(()),
+            false => Err(self
+                .wrong(Some(called.span()), format!("two images are called {name:?}"))
+                .hint("names are for images, charts and files together: give one of them another name = …")),
+        }
+    }
+
     /// What is right or wrong about an image by itself.
     fn check_image(&self, image: &RawImage) -> Result<()> {
-        let name = image.name.get_ref();
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-            return Err(
-                self.wrong(Some(image.name.span()), "an image's name has letters, digits, '.', '_', '-'")
-            );
+        if let Some((variant, tag)) = image.tags.get_ref().iter().find(|(variant, _)| belongs_to_all(variant))
+        {
+            return Err(self
+                .wrong(Some(tag.span()), format!("{variant:?} is not free to be a variant's name"))
+                .hint("it says of charts and files what they are"));
         }
         if image.tags.get_ref().is_empty() {
             return Err(self.wrong(Some(image.tags.span()), "no tags: each variant needs one"));

@@ -10,7 +10,7 @@ use crate::bundle::{Draft, Out, Packed, Sealing, Writer, check_target, pour};
 use crate::content::{Rate, Watch, file};
 use crate::error::{Error, Exit, Kind, Result, Side};
 use crate::limits;
-use crate::manifest::{Manifest, Narrow, Variant};
+use crate::manifest::{Manifest, Narrow};
 use crate::oci::Descriptor;
 use crate::plan::{Ahead, Done, Place, Plan, Sources, Survey, Transfer, resolve, transfer};
 use crate::policy::{self, BuildFact, Facts, Verdict};
@@ -49,10 +49,24 @@ pub struct Prepared {
     pub release: Release,
     /// What it consists of.
     pub plan: Arc<Plan>,
-    variants: Vec<Variant>,
+    budgets: Vec<Option<u64>>,
     sources: Sources,
     jobs: usize,
     rate: Option<Rate>,
+    /// What moving it is called.
+    verb: &'static str,
+}
+
+/// What a bundle is made from, wherever it comes from.
+pub(super) struct Inputs {
+    pub release: Release,
+    pub plan: Arc<Plan>,
+    /// For each of the plan's images, the most bytes that one platform may have.
+    pub budgets: Vec<Option<u64>>,
+    pub sources: Sources,
+    pub jobs: usize,
+    pub rate: Option<Rate>,
+    pub verb: &'static str,
 }
 
 /// A bundle that was written.
@@ -68,16 +82,7 @@ pub struct Exported {
 impl Export {
     /// Whether the bundle may be written to this file: not over what it is made from.
     pub fn check_output(&self, target: Target, keys: &[PathBuf]) -> Result<()> {
-        let Target { output, replace } = target;
-        check_target(output, replace)?;
-        let input = keys.iter().chain([&self.manifest]).find(|input| same_file(input, output));
-        match input {
-            Some(input) => Err(Error::new(Kind::OutputExists, "the output is one of the inputs")
-                .at(output.display())
-                .got(input.display())
-                .hint("name another output: -o nexus-engine-2.1.0.tar")),
-            None => Ok(()),
-        }
+        check_output(target, keys, &self.manifest)
     }
 
     /// Reads the manifest and the documents of all its images.
@@ -102,7 +107,22 @@ impl Export {
             upgrades_from: manifest.upgrades_from,
             trust_root: manifest.trust_root.map(Into::into),
         };
-        Ok(Prepared { release, plan, variants: manifest.images, sources, jobs: self.jobs, rate: self.rate })
+        let budgets = manifest.images.iter().map(|variant| variant.budget).collect();
+        let (jobs, rate) = (self.jobs, self.rate);
+        Ok(Prepared::new(Inputs { release, plan, budgets, sources, jobs, rate, verb: "pulling" }))
+    }
+}
+
+/// Whether a bundle may be written to this file: not over what it is made from.
+pub(super) fn check_output(target: Target, keys: &[PathBuf], from: &PathBuf) -> Result<()> {
+    let Target { output, replace } = target;
+    check_target(output, replace)?;
+    match keys.iter().chain([from]).find(|input| same_file(input, output)) {
+        Some(input) => Err(Error::new(Kind::OutputExists, "the output is one of the inputs")
+            .at(output.display())
+            .got(input.display())
+            .hint("name another output: -o nexus-engine-2.1.0.tar")),
+        None => Ok(()),
     }
 }
 
@@ -129,14 +149,19 @@ fn same_file(a: &Path, b: &Path) -> bool {
 const PACKING_JOBS: usize = 2;
 
 impl Prepared {
+    pub(super) fn new(inputs: Inputs) -> Self {
+        let Inputs { release, plan, budgets, sources, jobs, rate, verb } = inputs;
+        Prepared { release, plan, budgets, sources, jobs, rate, verb }
+    }
+
     /// The rules' verdicts, if this many keys sign.
     pub fn verdicts(&self, keys: usize) -> Vec<Verdict> {
-        let builds = self.plan.images.iter().zip(&self.variants).flat_map(|(image, variant)| {
+        let builds = self.plan.images.iter().zip(&self.budgets).flat_map(|(image, budget)| {
             image.platforms.iter().map(|build| BuildFact {
                 image: image.label(),
                 platform: build.platform.clone(),
                 size: build.size,
-                budget: variant.budget,
+                budget: *budget,
             })
         });
         policy::check(&Facts { tier: self.release.tier, keys, builds: builds.collect() })
@@ -163,7 +188,7 @@ impl Prepared {
             Place { sink: writer.clone(), repository: String::new(), images: Vec::new(), source: None };
         let everything = Survey::of_empty(&self.plan);
         let order = Arc::new(self.transfer(vec![place], watch.clone()));
-        let done = transfer(&order, &everything, "pulling").await;
+        let done = transfer(&order, &everything, self.verb).await;
         if done.is_err() && writer.resumed() > 0 {
             watch.note("what was pulled is kept beside the bundle: the same command goes on from there");
         }

@@ -10,6 +10,7 @@ pub mod places;
 pub mod serve;
 pub mod sign;
 pub mod site;
+pub mod slice;
 pub mod sparse;
 pub mod store;
 pub mod trust;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::artifact::{self, ChartsOnly, Recipe};
 use crate::content::{Remembered, Source};
 use crate::error::{Error, Kind, Result};
 use crate::layout::{LayoutSink, LayoutSource, Naming};
-use crate::manifest::Variant;
+use crate::manifest::{self, CHART, Variant};
 use crate::oci::{Name, Registry, Repository};
 use crate::plan::{Image, Place, Plan, Sources};
 use crate::registry;
@@ -82,7 +83,7 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The source of each variant: its own layout, a mirror, or the registry it is named after.
+/// The source of each variant: files at hand, its own layout, a mirror, or the registry it is named after.
 pub fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Client) -> Result<Sources> {
     let room = Remembered::room();
     let mut opened: HashMap<String, Arc<dyn Source>> = HashMap::new();
@@ -90,7 +91,8 @@ pub fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Clie
     let mut sources = Vec::new();
     for variant in variants {
         let origin = Origin::of(variant, mirrors)?;
-        let key = format!("{origin:?}");
+        let chart = variant.want.variant == CHART && variant.made.is_none();
+        let key = format!("{origin:?} {chart}");
         if let Some(source) = opened.get(&key) {
             sources.push(source.clone());
             continue;
@@ -101,7 +103,9 @@ pub fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Clie
             Origin::Store(directory, repository) => {
                 Arc::new(stores.at(&directory, store::existing)?.shelf(&repository))
             }
+            Origin::Made(recipe) => Arc::new(artifact::Made::new(recipe)),
         };
+        let source = if chart { Arc::new(ChartsOnly(source)) } else { source };
         let source: Arc<dyn Source> = Arc::new(Remembered::new(source, room.clone()));
         opened.insert(key, source.clone());
         sources.push(source);
@@ -114,10 +118,24 @@ enum Origin {
     Layout(PathBuf, Naming),
     Repository(Registry, Repository),
     Store(PathBuf, Repository),
+    Made(Recipe),
+}
+
+/// How an artifact is made of files.
+fn recipe(made: &manifest::Made) -> Recipe {
+    match made.clone() {
+        manifest::Made::Chart(archive) => Recipe::Chart(archive),
+        manifest::Made::Files { paths, media_type, artifact_type } => {
+            Recipe::Files { paths, media_type, artifact_type }
+        }
+    }
 }
 
 impl Origin {
     fn of(variant: &Variant, mirrors: &[Mirror]) -> Result<Self> {
+        if let Some(made) = &variant.made {
+            return Ok(Origin::Made(recipe(made)));
+        }
         if let Some(layout) = &variant.layout {
             return Ok(Origin::Layout(layout.clone(), Naming::BareTag));
         }
@@ -302,8 +320,8 @@ pub fn check_renamings<'a>(
 
 /// The same for mirrors, where the images would be asked for at a place that was not meant.
 pub fn check_mirrors(mirrors: &[Mirror], variants: &[Variant]) -> Result<()> {
-    let names =
-        variants.iter().filter(|variant| variant.layout.is_none()).map(|variant| &variant.want.source);
+    let pulled = variants.iter().filter(|variant| variant.layout.is_none() && variant.made.is_none());
+    let names = pulled.map(|variant| &variant.want.source);
     let fits = |mirror: &Mirror, name: &Name| {
         below(&format!("{}/{}", name.registry, name.repository), &mirror.from).is_some()
     };

@@ -11,6 +11,7 @@
 )]
 
 pub mod browser;
+pub mod charts;
 pub mod dice;
 pub mod engines;
 pub mod images;

@@ -135,7 +135,11 @@ pub fn artifact(host: &Host, card: &Card) -> String {
     let plain = if host.secure { "" } else { "--plain-http " };
     let chart = card.artifact_type.as_deref().is_some_and(|kind| kind.contains("helm.config"));
     match card.tags.first().filter(|_| chart) {
-        Some(tag) => format!("helm pull {plain}oci://{}/{} --version {tag}", host.text, card.repository),
+        // helm writes a `+` in a version as `_` in a tag, and wants to be asked for the version.
+        Some(tag) => {
+            let version = tag.as_str().replace('_', "+");
+            format!("helm pull {plain}oci://{}/{} --version {version}", host.text, card.repository)
+        }
         None => format!("oras pull {plain}{}/{}", host.text, reference(card)),
     }
 }

@@ -154,7 +154,8 @@ impl<'a> Gather<'a> {
             let stated = card.bundle.is_some();
             match MediaType::new(&card.media_type).document_role() {
                 Some(Role::Index) => self.children(card, top, stated).await,
-                _ if !stated => self.single(card, &top, size as u64).await,
+                // The statement tells platforms and their sizes, of what has none it tells nothing.
+                _ if !stated || card.platforms.is_empty() => self.single(card, &top, size as u64).await,
                 _ => {}
             }
         }

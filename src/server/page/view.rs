@@ -79,8 +79,12 @@ fn head(to: &mut Html, listing: &Listing, host: &Host, title: &str) {
         (Serving::Store, false) => "from a store, read-only",
     };
     html!(to,
-        "<header class=\"top\">\n<p class=\"brand\">sealift registry</p>\n<h1>" (title) "</h1>\n<p class=\"lede\">"
-        (total) " for " (count(platforms, "platform")) ", " (way));
+        "<header class=\"top\">\n<p class=\"brand\">sealift registry</p>\n<h1>" (title) "</h1>\n<p class=\"lede\">" (total));
+    // Charts and files are for none.
+    if platforms > 0 {
+        html!(to, " for "(count(platforms, "platform")));
+    }
+    html!(to, ", "(way));
     if host.known {
         html!(to, ", at <strong class=\"host\">" (host.url()) "</strong>");
     }

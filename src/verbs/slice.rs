@@ -1,0 +1,74 @@
+//! `export --from`: a bundle as the source of another one. Opened and read like any bundle that is to be used, then
+//! narrowed, and written as any other: source → plan → policy → writer. No network.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::export::{Inputs, Prepared, Target, check_output};
+use super::site::Site;
+use super::verify;
+use crate::bundle::Statement;
+use crate::content::{Rate, Watch};
+use crate::error::Result;
+use crate::manifest::Narrow;
+use crate::plan::resolve;
+use crate::release::Release;
+
+/// What is to be cut out of a bundle.
+pub struct Slice {
+    /// The bundle.
+    pub bundle: PathBuf,
+    /// What it is judged by. What was imported here does not matter: nothing is imported.
+    pub site: Site,
+    /// Which parts of it.
+    pub narrow: Narrow,
+    /// Transfers at once.
+    pub jobs: usize,
+    /// How fast, all together.
+    pub rate: Option<Rate>,
+}
+
+impl Slice {
+    /// Whether the new bundle may be written to this file: not over what it is made from.
+    pub fn check_output(&self, target: Target, keys: &[PathBuf]) -> Result<()> {
+        check_output(target, keys, &self.bundle)
+    }
+
+    /// Reads all of the bundle, then the documents of what is wanted of it.
+    pub async fn prepare(self, watch: &Arc<dyn Watch>) -> Result<Prepared> {
+        let opened = verify::opened(&self.bundle, &self.site, watch).await?;
+        let wants = self.narrow.apply(opened.wants()?)?;
+        let bundle = verify::whole(opened, watch.clone()).await?;
+        let sources = vec![bundle.source(); wants.len()];
+        let plan = Arc::new(resolve(&wants, &sources).await.map_err(|e| e.inside(shown(&self.bundle)))?);
+        Ok(Prepared::new(Inputs {
+            release: release(bundle.statement()),
+            // The release team's budgets were kept when the bundle was made.
+            budgets: vec![None; wants.len()],
+            plan,
+            sources,
+            jobs: self.jobs.min(bundle.readers()),
+            rate: self.rate,
+            verb: "copying",
+        }))
+    }
+}
+
+fn shown(bundle: &Path) -> String {
+    bundle.display().to_string()
+}
+
+/// What the bundle says of its release holds for a part of it, too.
+fn release(statement: &Statement) -> Release {
+    Release {
+        name: statement.name.clone(),
+        version: statement.version.clone(),
+        sequence: statement.sequence,
+        tier: statement.tier,
+        channel: statement.channel,
+        created: statement.created,
+        expires: statement.expires,
+        upgrades_from: statement.upgrades_from.clone(),
+        trust_root: statement.trust_root.clone().map(Into::into),
+    }
+}
