@@ -406,8 +406,8 @@ fn sparse_lines(receipt: &Receipt) -> String {
         let parts = count(image.omitted, "part");
         text += &match (image.trimmed_from, receipt.indexes) {
             (Some(original), _) => format!(
-                "{}: {parts} left out, and only complete indexes are taken: its index was trimmed and is {} now; \
-                 signatures of {original} do not speak of it, those of its platforms stay true\n",
+                "{}: {parts} left out, its index was trimmed and is {} now; signatures of {original} do not speak \
+                 of it, those of its platforms stay true\n",
                 image.source, image.digest
             ),
             (None, Became::Undecided) => format!(
