@@ -316,6 +316,13 @@ pub fn not_what_lay_there(place: impl std::fmt::Display, got: Digest, expected: 
         .hint("damaged at its origin, or by this machine; nothing of it was used")
 }
 
+/// Whether both paths lead to one file.
+pub fn same(a: &std::path::Path, b: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &std::path::Path| std::fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
+    matches!((identity(a), identity(b)), (Ok(a), Ok(b)) if a == b)
+}
+
 /// A background task was ended because the program is ending.
 pub fn ended() -> Error {
     Error::new(Kind::Interrupted, "ended before the work was done")

@@ -10,14 +10,15 @@ mod relay;
 mod resolve;
 mod transfer;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
 use crate::oci::{Attached, Descriptor, Digest, Name, Platform, Tag};
 
-pub use relay::{Ahead, Beginnings, relay};
+pub use relay::{Ahead, Beginnings, Passing, Turns, relay};
 pub use resolve::{Sources, resolve};
 pub use transfer::{Done, How, Move, Place, Reference, Survey, TagMove, Transfer, ready, survey, transfer};
 
@@ -218,8 +219,42 @@ impl Plan {
         referrers.zip(self.attached.get(image).into_iter().flatten().copied())
     }
 
+    /// What each node's digest says of its size.
+    pub fn sizes(&self) -> HashMap<Digest, u64> {
+        self.nodes.iter().map(|node| (node.descriptor.digest, node.descriptor.size)).collect()
+    }
+
+    /// The same plan with these of its nodes alone, in this order.
+    ///
+    /// # Errors
+    /// `BlobMissing` where an image's top document, or something attached, is not among them.
+    pub fn excerpt(self, order: &[usize]) -> Result<Plan> {
+        let place: HashMap<usize, usize> = order.iter().enumerate().map(|(to, from)| (*from, to)).collect();
+        let placed = |from: &usize| place.get(from).copied();
+        let required = |from: &[usize]| {
+            from.iter().map(placed).collect::<Option<Vec<_>>>().ok_or_else(transfer::missing)
+        };
+        let node = |from: &usize| {
+            let node = self.nodes.get(*from).ok_or_else(transfer::missing)?;
+            let children = node.children.iter().filter_map(placed).collect();
+            Ok(Node { children, ..node.clone() })
+        };
+        Ok(Plan {
+            nodes: order.iter().map(node).collect::<Result<_>>()?,
+            roots: required(&self.roots)?,
+            attached: self.attached.iter().map(|nodes| required(nodes)).collect::<Result<_>>()?,
+            images: self.images,
+            created: self.created,
+        })
+    }
+
     /// For each image, the bytes that only it needs, and the bytes that it shares with others.
     pub fn shares(&self) -> Vec<Share> {
+        self.weighed(|node| self.nodes.get(node).map_or(0, |node| node.descriptor.size))
+    }
+
+    /// The same where each node counts for so many bytes.
+    fn weighed(&self, weight: impl Fn(usize) -> u64) -> Vec<Share> {
         let images = 0..self.images.len();
         let mut users = vec![0usize; self.nodes.len()];
         for node in images.clone().flat_map(|image| self.closure([image])) {
@@ -227,13 +262,13 @@ impl Plan {
                 *count += 1;
             }
         }
-        images.map(|image| self.share(&users, image)).collect()
+        images.map(|image| self.share(&users, image, &weight)).collect()
     }
 
-    fn share(&self, users: &[usize], image: usize) -> Share {
+    fn share(&self, users: &[usize], image: usize, weight: impl Fn(usize) -> u64) -> Share {
         let mut share = Share::default();
         for number in self.closure([image]) {
-            let size = self.nodes.get(number).map_or(0, |node| node.descriptor.size);
+            let size = weight(number);
             match users.get(number) {
                 Some(0 | 1) | None => share.own += size,
                 Some(_) => share.shared += size,

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::archive::{self, Arranged};
 use super::inspect::{SignerRecord, signer_records};
+use super::output::Target;
 use super::places::{self, Destination, Renaming};
 use super::site::{Site, sighting};
 use super::verify;
-use crate::bundle::{Input, Statement};
+use crate::bundle::{Input, Sealing, Statement};
 use crate::content::{Rate, Watch};
 use crate::error::{Error, Kind, Result, Side};
 use crate::history::{Held, Sighting};
@@ -18,7 +20,7 @@ use crate::layout::LayoutSink;
 use crate::manifest::Narrow;
 use crate::oci::Digest;
 use crate::plan::{
-    Done, How, Place, Plan, Sources, Survey, Transfer, Want, ready, relay, resolve, survey, transfer,
+    Done, How, Place, Plan, Sources, Survey, TagMove, Transfer, Want, ready, relay, resolve, survey, transfer,
 };
 use crate::registry;
 use crate::store::Store;
@@ -36,6 +38,8 @@ pub struct Import {
     pub narrow: Narrow,
     /// Whether tags that lead elsewhere may be moved.
     pub overwrite_tags: bool,
+    /// Whether an archive of that name is replaced once the new one is complete.
+    pub overwrite: bool,
     /// Only say what would be done.
     pub dry_run: bool,
     /// Transfers at once.
@@ -80,6 +84,14 @@ pub struct Receipt {
     pub mounted: usize,
     /// Tags set or confirmed, and read back.
     pub tags: usize,
+    /// Bytes of the archive that was written; for a dry run, before it is compressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive_bytes: Option<u64>,
+    /// The archive is compressed.
+    #[serde(skip)]
+    pub packed: bool,
+    /// What the destination does not hold, or not every reader of it takes.
+    pub notes: Vec<String>,
 }
 
 /// One image at the destination.
@@ -90,8 +102,12 @@ pub struct ImportedImage {
     pub source: String,
     /// Its top document.
     pub digest: Digest,
-    /// Its names there, and what each led to before.
+    /// Its names there, and what each led to before. None where another image is the same and has them.
     pub names: Vec<ImportedName>,
+    /// Bytes to send that only this image needs.
+    pub own_bytes_to_send: u64,
+    /// Bytes to send that it shares with others, which are sent once.
+    pub shared_bytes_to_send: u64,
     /// Documents that are attached to it: signatures, SBOMs, attestations.
     pub attached: usize,
     /// Parts of the image that are not at the destination.
@@ -104,6 +120,8 @@ pub struct ImportedImage {
 pub struct ImportedName {
     /// The full name.
     pub name: String,
+    /// What it leads to: the image's top document; in a Docker archive its config, whose digest is the image's id.
+    pub digest: Digest,
     /// `new`, `unchanged` or `moved`.
     pub change: &'static str,
 }
@@ -123,6 +141,7 @@ pub async fn import(
     client: &registry::Client,
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
+    archive::check_order(order)?;
     match origin {
         Origin::File(path) => from_file(order, &path, client, watch).await,
         Origin::Pipe(input, name) => from_pipe(order, input, name, client, watch).await,
@@ -138,10 +157,13 @@ async fn from_file(
     let opened = verify::opened(path, &order.site, &watch).await?;
     let held = order.admit(sighting(opened.statement(), opened.signers(), opened.identity()))?;
     let wants = order.wanted(opened.statement(), opened.wants()?)?;
-    order.reach(client).await?;
-    let plan = Arc::new(opened.plan(&wants).await?);
+    order.reach(client, Some(path)).await?;
+    let Arranged { plan, notes } = archive::arranged(order, opened.plan(&wants).await?, opened.statement())?;
+    let plan = Arc::new(plan);
     let places = places::places(&plan, &order.destination, &order.renamings, client)?;
     let todo = order.survey(&plan, &places).await?;
+    let sealing = archive::sealing(order, &plan, &todo)?;
+    let mut archive_bytes = sealing.as_ref().map(Sealing::total);
     if todo.is_done(&plan) && !order.dry_run {
         // Nothing of the bundle will be used: its layers need not be read.
         let done = Done { tags: todo.tags.len(), ..Done::default() };
@@ -150,17 +172,24 @@ async fn from_file(
         return Ok(Receipt { verified: "documents", ..receipt });
     }
     let bundle = verify::whole(opened, watch.clone()).await?;
-    let done = match order.dry_run {
-        true => Done::default(),
-        false => {
-            let sources = vec![bundle.source(); wants.len()];
-            let carrier = order.carrier(plan.clone(), sources, places, watch, bundle.readers());
+    let sources = vec![bundle.source(); wants.len()];
+    let carrier = order.carrier(plan.clone(), sources, places, watch, bundle.readers());
+    let done = match (sealing, order.target()) {
+        _ if order.dry_run => Done::default(),
+        (Some(sealing), Some(target)) => {
+            let (bytes, done) = archive::write(sealing, target, carrier).await?;
+            archive_bytes = Some(bytes);
+            Done { tags: todo.tags.len(), ..done }
+        }
+        _ => {
+            let carrier = Arc::new(carrier);
             ready(&carrier, &todo).await?;
             transfer(&carrier, &todo, "pushing").await.map_err(|e| explain(&plan, e))?
         }
     };
     held.map_or(Ok(()), remember)?;
-    Ok(receipt(order, &plan, &todo, done, bundle.statement(), bundle.signers()))
+    let receipt = receipt(order, &plan, &todo, done, bundle.statement(), bundle.signers());
+    Ok(Receipt { archive_bytes, notes, ..receipt })
 }
 
 /// One pass: trust before anything else is used, blobs checked as they move, tags when the end was seen.
@@ -174,20 +203,30 @@ async fn from_pipe(
     let piped = verify::received(input, name, &order.site, &watch).await?;
     let held = order.admit(sighting(piped.statement(), piped.signers(), piped.identity()))?;
     let wants = order.wanted(piped.statement(), piped.wants()?)?;
-    order.reach(client).await?;
+    order.reach(client, None).await?;
     piped.check_documents().await?;
 
     let sources: Sources = vec![piped.clone(); wants.len()];
-    let plan = Arc::new(resolve(&wants, &sources).await?);
+    let Arranged { plan, notes } =
+        archive::arranged(order, resolve(&wants, &sources).await?, piped.statement())?;
+    let plan = Arc::new(plan);
     let places = places::places(&plan, &order.destination, &order.renamings, client)?;
     let todo = order.survey(&plan, &places).await?;
-    let done = match order.dry_run {
-        true => {
+    let sealing = archive::sealing(order, &plan, &todo)?;
+    let mut archive_bytes = sealing.as_ref().map(Sealing::total);
+    let carrier = order.carrier(plan.clone(), sources, places, watch.clone(), usize::MAX);
+    let done = match (sealing, order.target()) {
+        _ if order.dry_run => {
             verify::rest(&piped, watch).await?;
             Done::default()
         }
-        false => {
-            let carrier = order.carrier(plan.clone(), sources, places, watch, usize::MAX);
+        (Some(sealing), Some(target)) => {
+            let (bytes, done) = archive::receive(sealing, target, carrier, piped.clone()).await?;
+            archive_bytes = Some(bytes);
+            Done { tags: todo.tags.len(), ..done }
+        }
+        _ => {
+            let carrier = Arc::new(carrier);
             ready(&carrier, &todo).await?;
             let mut left = todo.clone();
             let mut done = relay(&carrier, &mut left, piped.as_ref()).await?;
@@ -197,7 +236,8 @@ async fn from_pipe(
         }
     };
     held.map_or(Ok(()), remember)?;
-    Ok(receipt(order, &plan, &todo, done, piped.statement(), piped.signers()))
+    let receipt = receipt(order, &plan, &todo, done, piped.statement(), piped.signers());
+    Ok(Receipt { archive_bytes, notes, ..receipt })
 }
 
 /// The last step: what was imported is imported, whatever becomes of remembering it; but it is said.
@@ -225,7 +265,7 @@ impl Import {
     }
 
     /// Whether the destination is there, and takes the login at hand. Tells it nothing of the bundle.
-    async fn reach(&self, client: &registry::Client) -> Result<()> {
+    async fn reach(&self, client: &registry::Client, bundle: Option<&Path>) -> Result<()> {
         match &self.destination {
             // A web server that is no registry answers 404 to everything, which must not look like "empty".
             Destination::Registry(registry, _) => {
@@ -233,6 +273,7 @@ impl Import {
             }
             Destination::Layout(directory) => LayoutSink::new(directory).map(drop),
             Destination::Store(directory) => Store::at(directory).map(drop),
+            Destination::Archive(_, file) => archive::check_file(self, file, bundle),
         }
     }
 
@@ -253,9 +294,17 @@ impl Import {
         places: Vec<Place>,
         watch: Arc<dyn Watch>,
         readers: usize,
-    ) -> Arc<Transfer> {
+    ) -> Transfer {
         let jobs = self.jobs.min(readers);
-        Arc::new(Transfer { plan, sources, places, jobs, rate: self.rate.clone(), watch })
+        Transfer { plan, sources, places, jobs, rate: self.rate.clone(), watch }
+    }
+
+    /// The file that is written, where it is one.
+    fn target(&self) -> Option<Target<'_>> {
+        match &self.destination {
+            Destination::Archive(_, output) => Some(Target { output, replace: self.overwrite }),
+            _ => None,
+        }
     }
 }
 
@@ -295,20 +344,26 @@ fn receipt(
     statement: &Statement,
     signers: &Signers,
 ) -> Receipt {
+    let shares = todo.shares(plan);
     let image = |(number, image): (usize, &crate::plan::Image)| {
-        let tags = todo.tags.iter().filter(|tag| tag.image == number && tag.name.tag.subject().is_none());
-        let names = tags.map(|tag| ImportedName {
-            name: tag.name.to_string(),
-            change: match tag.before {
+        // The image's own: the others lead to what is attached to it.
+        let own = |tag: &&TagMove| tag.image == number && plan.roots.get(number) == Some(&tag.node);
+        let names = todo.tags.iter().filter(own).map(|tag| {
+            let digest = tag.target(plan).unwrap_or(image.digest);
+            let change = match tag.before {
                 None => "new",
-                Some(before) if before == image.digest => "unchanged",
+                Some(before) if before == digest => "unchanged",
                 Some(_) => "moved",
-            },
+            };
+            ImportedName { name: tag.name.to_string(), digest, change }
         });
+        let share = shares.get(number).copied().unwrap_or_default();
         ImportedImage {
             source: image.source.to_string(),
             digest: image.digest,
             names: names.collect(),
+            own_bytes_to_send: share.own,
+            shared_bytes_to_send: share.shared,
             attached: image.referrers.iter().map(|one| one.digest).collect::<HashSet<_>>().len(),
             omitted: image.omitted.iter().filter(|omitted| omitted.digest.is_some()).count(),
         }
@@ -331,5 +386,8 @@ fn receipt(
         adopted: done.adopted,
         mounted: done.mounted,
         tags: done.tags,
+        archive_bytes: None,
+        packed: order.target().is_some_and(|target| target.is_packed()),
+        notes: Vec::new(),
     }
 }
