@@ -167,7 +167,7 @@ pub struct Node {
     pub descriptor: Descriptor,
     /// The first image that reaches it: its source is asked for the content.
     pub origin: usize,
-    /// The nodes it names.
+    /// The nodes it names; a manifest's in its own order, as often as it names them.
     pub children: Vec<usize>,
     /// Distance from the furthest image above it: parents have smaller ranks than their children.
     pub rank: usize,

@@ -2,8 +2,9 @@
 
 use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::Run;
 
@@ -75,4 +76,15 @@ fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
         pipe.read_to_end(&mut text).unwrap();
         text
     })
+}
+
+/// Looks again and again until something is so.
+#[track_caller]
+pub fn until(mut so: impl FnMut() -> bool) {
+    let (_open, never) = mpsc::channel::<()>();
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < Duration::from_secs(30), "waited in vain");
+        let _ = never.recv_timeout(Duration::from_millis(5));
+    }
 }
