@@ -398,18 +398,6 @@ fn skopeo_copies_every_image_out_of_an_archive() {
             fs::remove_dir_all(scratch.path("copy")).unwrap();
         }
     }
-    // What is attached by a tag has its name there.
-    let said = scratch.run("skopeo", &format!("inspect --raw oci-archive:archive.tar:{}", signature(&parts)));
-    assert!(parts.0.iter().any(|entry| entry.content == said.stdout.as_bytes()), "{said}");
-}
-
-/// The full name of the signature of one image.
-fn signature(parts: &Parts) -> String {
-    let images = parts.statement()["images"].clone();
-    let engine = "registry.example.com/nexus/engine:2.1.0";
-    let image = images.as_array().unwrap().iter().find(|image| image["source"] == engine).unwrap();
-    let tag = image["digest"].as_str().unwrap().replace(':', "-");
-    format!("registry.example.com/nexus/engine:{tag}.sig")
 }
 
 #[test]
@@ -433,7 +421,8 @@ fn podman_pulls_every_image_for_every_platform_out_of_an_archive() {
 fn containerd_imports_every_image_out_of_an_archive() {
     let (scratch, parts) = exported_with_attachments();
     let Some(containerd) = Containerd::start(&scratch) else { return };
-    for archive in oci_archives(&scratch) {
+    // ctr unpacks no zstd itself.
+    for archive in oci_archives(&scratch).into_iter().filter(|archive| archive.ends_with(".tar")) {
         containerd.ctr(&format!("images import --all-platforms --snapshotter native {archive}")).ok();
         for (name, digest) in names(&wanted(&parts)) {
             let name = format!("registry.example.com/{name}");

@@ -1,12 +1,13 @@
 //! Archives that other tools read, of a plan: the tar profile of bundles without what makes a bundle of
 //! it. Planned like one: every byte's place is known before the first blob moves.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::contents::{Contents, Entry, Part};
-use super::draft::{Sealing, append, encode_attached};
+use super::draft::{Sealing, append};
 use super::journal::Identity;
 use super::{DOCKER_PATH, INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, sums};
 use crate::error::{Error, Kind, Result};
@@ -19,16 +20,36 @@ use crate::plan::{Plan, TagMove};
 /// # Errors
 /// `LimitExceeded` where the names take more room than readers give them.
 pub fn oci_archive(plan: &Plan, names: &[TagMove]) -> Result<Sealing> {
-    let mut index = LayoutIndex::encoder();
-    for tag in names {
-        let node = plan.nodes.get(tag.node).ok_or_else(missing)?;
-        index.name(&node.descriptor, &tag.name);
-    }
-    let sizes = plan.sizes();
-    encode_attached(&mut index, &plan.images, |digest| sizes.get(digest).copied())?;
-    let index = index.finish();
+    let index = encode_index(plan, names)?;
     check_size(INDEX_PATH, index.len(), limits::LAYOUT_INDEX)?;
     sealing(plan, vec![(Part::Layout, OCI_LAYOUT.to_vec()), (Part::Index, index)])
+}
+
+/// As in a bundle; and what is attached by a tag has its full name there, for there is no statement to tell.
+fn encode_index(plan: &Plan, names: &[TagMove]) -> Result<Vec<u8>> {
+    let mut index = LayoutIndex::encoder();
+    let described = |node: usize| plan.nodes.get(node).map(|node| &node.descriptor).ok_or_else(missing);
+    for tag in names.iter().filter(|tag| plan.roots.get(tag.image) == Some(&tag.node)) {
+        index.name(described(tag.node)?, &tag.name);
+    }
+    let mut listed = HashSet::new();
+    for image in 0..plan.images.len() {
+        for (referrer, node) in plan.referrers(image) {
+            let (descriptor, kind, subject) = (described(node)?, &referrer.artifact_type, &referrer.subject);
+            let Some(tag) = &referrer.tag else {
+                if listed.insert((referrer.digest, *subject)) {
+                    index.attach(descriptor, kind, subject);
+                }
+                continue;
+            };
+            let own = |one: &&TagMove| (one.image, one.node, &one.name.tag) == (image, node, tag);
+            // A name that two images share is the first one's.
+            if let Some(name) = names.iter().find(own) {
+                index.attach_by(&name.name, descriptor, kind, subject);
+            }
+        }
+    }
+    Ok(index.finish())
 }
 
 /// One image of `manifest.json`. Fields stand in the order of their JSON keys.

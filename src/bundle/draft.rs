@@ -9,7 +9,7 @@ use super::statement::{EntryPath, EntrySize, Statement};
 use super::{INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, STATEMENT_PATH, SUMS_PATH, signature_path, sums, tar};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Descriptor, Digest, LayoutEncoder, LayoutIndex, MediaType, Role};
+use crate::oci::{Descriptor, Digest, LayoutIndex, MediaType, Role};
 use crate::plan::{Image, Plan};
 use crate::release::{PolicyRecord, Release};
 use crate::trust::{KeyId, Signature};
@@ -124,10 +124,17 @@ fn path(part: Part, digest: &Digest) -> EntryPath {
 /// The bundle's `index.json`: one descriptor per name, then one for each document that is attached to
 /// another, without a name. `size` tells a blob's bytes.
 pub fn encode_index(images: &[Image], size: impl Fn(&Digest) -> Option<u64>) -> Result<Vec<u8>> {
+    let missing = |what: &str, image: &Image| {
+        Error::new(Kind::BlobMissing, format!("{what} is not in the bundle")).at(&image.source)
+    };
+    let described = |digest: Digest, media_type: &str| {
+        let (role, media_type) = (Role::Index, MediaType::new(media_type));
+        Some(Descriptor { role, media_type, digest, size: size(&digest)? })
+    };
     let mut index = LayoutIndex::encoder();
     let mut taken = HashSet::new();
     for image in images {
-        let descriptor = described(image.digest, &image.media_type, &size)
+        let descriptor = described(image.digest, &image.media_type)
             .ok_or_else(|| missing("an image's top document", image))?;
         for name in image.names() {
             if !taken.insert(name.clone()) {
@@ -136,32 +143,13 @@ pub fn encode_index(images: &[Image], size: impl Fn(&Digest) -> Option<u64>) -> 
             index.name(&descriptor, &name);
         }
     }
-    encode_attached(&mut index, images, size)?;
-    Ok(index.finish())
-}
-
-/// The descriptors of what is attached, without names.
-pub(super) fn encode_attached(
-    index: &mut LayoutEncoder,
-    images: &[Image],
-    size: impl Fn(&Digest) -> Option<u64>,
-) -> Result<()> {
     let mut attached = HashSet::new();
     for (image, referrer) in images.iter().flat_map(|image| image.referrers.iter().map(move |r| (image, r))) {
         if attached.insert((referrer.digest, referrer.subject)) {
-            let descriptor = described(referrer.digest, &referrer.media_type, &size)
+            let descriptor = described(referrer.digest, &referrer.media_type)
                 .ok_or_else(|| missing("something that is attached to an image", image))?;
             index.attach(&descriptor, &referrer.artifact_type, &referrer.subject);
         }
     }
-    Ok(())
-}
-
-fn described(digest: Digest, media_type: &str, size: impl Fn(&Digest) -> Option<u64>) -> Option<Descriptor> {
-    let (role, media_type) = (Role::Index, MediaType::new(media_type));
-    Some(Descriptor { role, media_type, digest, size: size(&digest)? })
-}
-
-fn missing(what: &str, image: &Image) -> Error {
-    Error::new(Kind::BlobMissing, format!("{what} is not in the bundle")).at(&image.source)
+    Ok(index.finish())
 }

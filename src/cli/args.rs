@@ -263,7 +263,7 @@ pub struct ImportArgs {
     #[arg(value_hint = ValueHint::FilePath)]
     pub bundle: PathBuf,
     /// Where to: docker://host[:port][/prefix] (docker:// may be left out); oci:DIR; store:DIR, the storage
-    /// directory of a registry; oci-archive:FILE for podman, skopeo, ctr and k3s; or docker-archive:FILE for
+    /// directory of a registry; oci-archive:FILE for podman, skopeo, ctr or k3s; or docker-archive:FILE for
     /// docker load and podman load, with one --platform. An archive appears under its name only when complete; a
     /// name that ends in .zst makes a compressed one.
     #[arg(long, value_name = "DEST")]

@@ -219,11 +219,6 @@ impl Plan {
         referrers.zip(self.attached.get(image).into_iter().flatten().copied())
     }
 
-    /// What each node's digest says of its size.
-    pub fn sizes(&self) -> HashMap<Digest, u64> {
-        self.nodes.iter().map(|node| (node.descriptor.digest, node.descriptor.size)).collect()
-    }
-
     /// The same plan with these of its nodes alone, in this order.
     ///
     /// # Errors
