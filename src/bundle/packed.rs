@@ -48,6 +48,10 @@ impl ReadAt for Seekable {
     fn turns(&self) -> Option<Arc<Semaphore>> {
         Some(Seekable::turns(self))
     }
+
+    fn spare(&self) {
+        Seekable::spare(self);
+    }
 }
 
 impl Packed {

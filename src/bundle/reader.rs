@@ -562,6 +562,16 @@ impl Bundle<Verified> {
         self.state.0.contents.total
     }
 
+    /// For whoever needs memory himself: what a compressed bundle was unpacked into is given back, and one reads it
+    /// at a time.
+    pub fn sparing(mut self) -> Self {
+        if self.medium.frame.is_some() {
+            self.medium.bytes.spare();
+            self.medium.readers = 1;
+        }
+        self
+    }
+
     /// How many may read at once without needing more memory than is promised.
     pub fn readers(&self) -> usize {
         self.medium.readers

@@ -32,6 +32,9 @@ pub trait ReadAt: Send + Sync + 'static {
     fn turns(&self) -> Option<Arc<Semaphore>> {
         None
     }
+
+    /// From now on one reads at a time: memory that was for several is given back.
+    fn spare(&self) {}
 }
 
 /// Waits for a turn where there are turns.

@@ -172,6 +172,9 @@ async fn from_file(
         return Ok(Receipt { verified: "documents", ..receipt });
     }
     let bundle = verify::whole(opened, watch.clone()).await?;
+    // Unpacking and compressing at once would take twice the memory.
+    let bundle =
+        if order.target().is_some_and(|target| target.is_packed()) { bundle.sparing() } else { bundle };
     let sources = vec![bundle.source(); wants.len()];
     let carrier = order.carrier(plan.clone(), sources, places, watch, bundle.readers());
     let done = match (sealing, order.target()) {
