@@ -14,7 +14,7 @@ use std::fs;
 use serde_json::{Value, json};
 use support::images::{Image, Layout};
 use support::parts::Parts;
-use support::running::{Running, until};
+use support::running::{Running, until, watched};
 use support::{EXPORT, Run, SMALL, Scratch, peer, piped, sha256};
 
 const ENGINE: &str = "registry.example.com/nexus/engine";
@@ -495,6 +495,23 @@ fn a_damaged_bundle_becomes_no_archive() {
     scratch.trust("others", &["other"]);
     scratch.sealift("import bundle.tar --trust others --to oci-archive:u.tar").fails(3, "SignatureUntrusted");
     assert!(!scratch.has("u.tar") && !scratch.has("u.tar.partial"));
+}
+
+#[test]
+fn memory_stays_below_what_is_promised_in_every_form() {
+    let scratch = Scratch::with_heavy_release(25_000_000).exported();
+    scratch.sealift(&EXPORT.replace("bundle.tar", "bundle.tar.zst")).ok();
+    for bundle in ["bundle.tar", "bundle.tar.zst"] {
+        for to in ["a.tar", "a.tar.zst"] {
+            let more = format!("--trust trust --to oci-archive:{to} --overwrite");
+            let (_, peak) = watched(scratch.command(&format!("import {bundle} {more}")));
+            assert!(peak < 64 << 20, "{bundle} to {to}: {peak} bytes");
+            let mut command = scratch.command(&format!("import - {more}"));
+            command.stdin(fs::File::open(scratch.path(bundle)).unwrap());
+            let (_, peak) = watched(command);
+            assert!(peak < 64 << 20, "{bundle} through a pipe to {to}: {peak} bytes");
+        }
+    }
 }
 
 // Interruptions.
