@@ -33,6 +33,9 @@ pub const CONFIG: u64 = 4 << 20;
 /// `index.json` of somebody's OCI layout, read whole.
 pub const LAYOUT_INDEX: u64 = 32 << 20;
 
+/// `manifest.json` of a Docker archive: podman and skopeo read no longer ones, so none is written.
+pub const DOCKER_MANIFEST: u64 = 1 << 20;
+
 /// Nesting of indexes below one image: an honest image has one or two levels.
 pub const INDEX_DEPTH: usize = 4;
 

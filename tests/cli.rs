@@ -38,7 +38,7 @@ fn help_names_every_flag() {
         (
             "import",
             format!(
-                "--to --map --sparse --overwrite-tags --allow-downgrade --require-state --reset-state --state --allow-expired --dry-run --json --trust --progress {narrow} {registry}"
+                "--to --map --sparse --overwrite-tags --overwrite --allow-downgrade --require-state --reset-state --state --allow-expired --dry-run --json --trust --progress {narrow} {registry}"
             ),
         ),
         ("inspect", "--json --trust --state --allow-expired".to_owned()),
@@ -100,6 +100,14 @@ fn what_cannot_be_understood_is_a_usage_error() {
         "import b.tar --to docker://user@host",
         "import b.tar --to dir:somewhere",
         "import b.tar --to store:",
+        "import b.tar --to oci-archive:",
+        "import b.tar --to oci-archive:-",
+        "import b.tar --to oci-archive:x.tar:registry.example.com/a:1",
+        "import b.tar --to docker-archive:x.tar",
+        "import b.tar --to docker-archive:x.tar --platform linux/amd64,linux/arm64",
+        "import b.tar --to oci:x --overwrite",
+        "import b.tar --to registry.example.com --overwrite",
+        "import b.tar --to oci-archive:x.tar --overwrite-tags",
         "import b.tar --to oci:x --map nexus",
         "import b.tar --to oci:x --progress loud",
         "key",

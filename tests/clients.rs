@@ -9,11 +9,12 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use serde_json::{Value, json};
 use support::engines::{Containerd, Docker, Podman};
+use support::images::Layout;
 use support::parts::Parts;
 use support::registry::Registry;
 use support::serving::Serving;
@@ -329,6 +330,175 @@ fn curl_gets_the_parts_of_a_blob_that_it_asks_for() {
             .run("curl", &format!("--silent --show-error --fail --continue-at - --output part {address}"))
             .ok();
         assert!(scratch.read("part") == *content, "{address}");
+    }
+}
+
+// Archives: a bundle as it is, and what an import makes of it.
+
+/// With something attached to an image and to one of its platforms, in both ways.
+fn exported_with_attachments() -> (Scratch, Parts) {
+    let scratch = Scratch::with_release();
+    let mut layout = Layout::open(scratch.path("images"));
+    let top = layout.entry("registry.example.com/nexus/engine:2.1.0");
+    let index: Value = serde_json::from_slice(&scratch.read(layout_path("images", &top["digest"]))).unwrap();
+    for subject in [&top, &index["manifests"][0]] {
+        let sbom = layout.artifact("application/spdx+json", b"packages", Some(subject));
+        layout.unnamed(sbom);
+        let signature = layout.artifact("", b"signed", None);
+        let tag = subject["digest"].as_str().unwrap().replace(':', "-");
+        layout.name(&format!("registry.example.com/nexus/engine:{tag}.sig"), signature);
+    }
+    let scratch = scratch.exported();
+    let parts = Parts::read(&scratch.read("bundle.tar"));
+    (scratch, parts)
+}
+
+fn layout_path(layout: &str, digest: &Value) -> String {
+    format!("{layout}/blobs/{}", digest.as_str().unwrap().replace(':', "/"))
+}
+
+/// A bundle, and the archives of all platforms that are made of it.
+fn oci_archives(scratch: &Scratch) -> [&'static str; 3] {
+    for archive in ["archive.tar", "archive.tar.zst"] {
+        scratch.sealift(&format!("import bundle.tar --trust trust --to oci-archive:{archive}")).ok();
+    }
+    ["bundle.tar", "archive.tar", "archive.tar.zst"]
+}
+
+/// For each platform, its archive for Docker.
+fn docker_archives(scratch: &Scratch, wanted: &[Wanted]) -> BTreeMap<String, String> {
+    let platforms: BTreeSet<_> = wanted.iter().map(|one| one.platform.clone()).collect();
+    let archive = |platform: &String| {
+        let file = format!("{}.tar", platform.replace('/', "-"));
+        let to = format!("--to docker-archive:{file} --platform {platform}");
+        scratch.sealift(&format!("import bundle.tar --trust trust {to}")).ok();
+        file
+    };
+    platforms.iter().map(|platform| (platform.clone(), archive(platform))).collect()
+}
+
+#[test]
+fn skopeo_copies_every_image_out_of_an_archive() {
+    if !peer("skopeo") {
+        return;
+    }
+    let (scratch, parts) = exported_with_attachments();
+    for archive in oci_archives(&scratch) {
+        for (name, digest) in names(&wanted(&parts)) {
+            let from = format!("oci-archive:{archive}:registry.example.com/{name}");
+            let copy = format!("--insecure-policy copy --all --preserve-digests {from} oci:copy:x");
+            scratch.run("skopeo", &copy).ok();
+            let index: Value = serde_json::from_slice(&scratch.read("copy/index.json")).unwrap();
+            assert_eq!(index["manifests"][0]["digest"], digest, "{archive} {name}");
+            for entry in fs::read_dir(scratch.path("copy/blobs/sha256")).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                let content = scratch.read(format!("copy/blobs/sha256/{name}"));
+                assert!(parts.get(&format!("blobs/sha256/{name}")).content == content, "{name}");
+            }
+            fs::remove_dir_all(scratch.path("copy")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn podman_pulls_every_image_for_every_platform_out_of_an_archive() {
+    let (scratch, parts) = exported_with_attachments();
+    let Some(podman) = Podman::new(&scratch) else { return };
+    for archive in oci_archives(&scratch) {
+        for one in wanted(&parts) {
+            let name = format!("registry.example.com/{}", one.name);
+            podman.pull(&format!("--platform {} oci-archive:{archive}:{name}", one.platform)).ok();
+            let inspected = podman.run(&format!("image inspect {name}")).ok().json();
+            assert_eq!(format!("sha256:{}", inspected[0]["Id"].as_str().unwrap()), one.config, "{name}");
+            let digests = inspected[0]["RepoDigests"].to_string();
+            assert!(digests.contains(&one.manifest), "{archive} {name}: {digests}");
+            podman.run("image rm --all --force").ok();
+        }
+    }
+}
+
+#[test]
+fn containerd_imports_every_image_out_of_an_archive() {
+    let (scratch, parts) = exported_with_attachments();
+    let Some(containerd) = Containerd::start(&scratch) else { return };
+    // ctr unpacks no zstd itself.
+    for archive in oci_archives(&scratch).into_iter().filter(|archive| archive.ends_with(".tar")) {
+        containerd.ctr(&format!("images import --all-platforms --snapshotter native {archive}")).ok();
+        for (name, digest) in names(&wanted(&parts)) {
+            let name = format!("registry.example.com/{name}");
+            assert_eq!(containerd.digest(&name), digest, "{archive} {name}");
+            let checked = containerd.ctr(&format!("images check name=={name}")).ok().stdout;
+            assert!(checked.contains("complete"), "{checked}");
+        }
+        // (What has no name is swept away by containerd itself.)
+        for one in wanted(&parts) {
+            for digest in [&one.image, &one.manifest, &one.config] {
+                assert!(
+                    containerd.content(digest) == parts.blob(&json!(digest)).content,
+                    "{archive} {digest}"
+                );
+            }
+        }
+        let listed = containerd.ctr("images ls --quiet").ok().stdout;
+        containerd.ctr(&format!("images rm --sync {}", listed.replace('\n', " "))).ok();
+    }
+}
+
+#[test]
+fn skopeo_copies_every_image_out_of_a_docker_archive() {
+    if !peer("skopeo") {
+        return;
+    }
+    let (scratch, parts) = exported_with_attachments();
+    let wanted = wanted(&parts);
+    let archives = docker_archives(&scratch, &wanted);
+    for one in &wanted {
+        let from = format!("docker-archive:{}:registry.example.com/{}", archives[&one.platform], one.name);
+        scratch.run("skopeo", &format!("--insecure-policy copy {from} dir:copy")).ok();
+        let manifest: Value = serde_json::from_slice(&scratch.read("copy/manifest.json")).unwrap();
+        // It makes a manifest of its own; the image's id stays.
+        assert_eq!(manifest["config"]["digest"], one.config, "{} {}", one.name, one.platform);
+        fs::remove_dir_all(scratch.path("copy")).unwrap();
+    }
+}
+
+#[test]
+fn podman_loads_a_docker_archive() {
+    let (scratch, parts) = exported_with_attachments();
+    let Some(podman) = Podman::new(&scratch) else { return };
+    let wanted = wanted(&parts);
+    for (platform, archive) in docker_archives(&scratch, &wanted) {
+        podman.run(&format!("load --quiet --signature-policy podman/policy.json --input {archive}")).ok();
+        for one in wanted.iter().filter(|one| one.platform == platform) {
+            let inspected = podman.run(&format!("image inspect registry.example.com/{}", one.name));
+            let inspected = inspected.ok().json();
+            assert_eq!(format!("sha256:{}", inspected[0]["Id"].as_str().unwrap()), one.config);
+            assert_eq!(inspected[0]["Architecture"], one.split().1, "{} {platform}", one.name);
+        }
+        podman.run("image rm --all --force").ok();
+    }
+}
+
+#[test]
+fn docker_loads_a_docker_archive() {
+    let (scratch, parts) = exported_with_attachments();
+    let Some(docker) = Docker::start(&scratch) else { return };
+    let wanted = wanted(&parts);
+    for (platform, archive) in docker_archives(&scratch, &wanted) {
+        docker.run(&format!("load --quiet --input {archive}")).ok();
+        for one in wanted.iter().filter(|one| one.platform == platform) {
+            // Both of its names, and one image.
+            for name in [one.name.clone(), one.name.replace("2.1.0", "2.1")] {
+                let inspected = docker.run(&format!("image inspect registry.example.com/{name}")).ok().json();
+                assert_eq!(
+                    (&inspected[0]["Id"], &inspected[0]["Architecture"]),
+                    (&json!(one.config), &json!(one.split().1)),
+                    "{name} {platform}"
+                );
+            }
+        }
+        let listed = docker.run("image ls --quiet").ok().stdout.replace('\n', " ");
+        docker.run(&format!("image rm --force {listed}")).ok();
     }
 }
 

@@ -331,7 +331,7 @@ fn other_keys_on_the_second_try_give_what_they_give_on_the_first() {
     scratch.write(&left.last, &left.blob);
     scratch.key("other");
     // The signatures are in the first frame: to other keys, what is there is not damaged but another bundle.
-    let (other, same) = ("note: the bundle is not the one", "note: going on with an interrupted export");
+    let (other, same) = ("note: the file is not the one", "note: going on with an interrupted export");
     for (keys, said) in [
         ("--key other.key.pem", other),
         ("--key other.key.pem --key release.key.pem", other),

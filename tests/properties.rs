@@ -29,7 +29,8 @@ use sealift::plan::{Image as Planned, Plan, resolve};
 use sealift::registry;
 use sealift::release::{Moment, ReleaseName, Version, byte_count};
 use sealift::trust::{Keyring, SigningKey};
-use sealift::verbs::export::{Export, Target};
+use sealift::verbs::export::Export;
+use sealift::verbs::output::Target;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -444,7 +445,7 @@ async fn there_and_back(images: Vec<Described>, sequence: u64) {
         .await
         .unwrap();
     prepared
-        .pack(Target { output: &path("bundle.tar.zst"), replace: false }, &keys, Arc::new(Quiet))
+        .write(Target { output: &path("bundle.tar.zst"), replace: false }, &keys, Arc::new(Quiet))
         .await
         .unwrap();
 

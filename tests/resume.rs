@@ -13,11 +13,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::images::{Image, Layout, random};
 use support::parts::Parts;
 use support::proxy::{Fault, Rule};
+use support::running::until;
 use support::site::{Origin, peers};
 use support::{EXPORT, sha256};
 
@@ -109,17 +110,6 @@ fn progress(journal: &[u8]) -> Vec<(usize, u64)> {
 /// What a journal says last of each entry.
 fn last_words(journal: &[u8]) -> BTreeMap<usize, u64> {
     progress(journal).into_iter().collect()
-}
-
-/// Looks again and again until something is so.
-#[track_caller]
-fn until(mut so: impl FnMut() -> bool) {
-    let (_open, never) = mpsc::channel::<()>();
-    let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < Duration::from_secs(30), "waited in vain");
-        let _ = never.recv_timeout(Duration::from_millis(5));
-    }
 }
 
 #[test]

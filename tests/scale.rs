@@ -11,14 +11,11 @@
 mod support;
 
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
+use support::running::watched;
 use support::{Scratch, sha256};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -78,32 +75,6 @@ fn many(count: usize) -> Scratch {
     scratch
 }
 
-/// How long a command took, and its peak memory in bytes as the kernel counts it.
-fn watched(mut command: Command) -> (Duration, u64) {
-    let began = Instant::now();
-    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let status = format!("/proc/{}/status", process.id());
-    let mut stderr = process.stderr.take().unwrap();
-    let (send, ended) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut said = String::new();
-        let _ = stderr.read_to_string(&mut said);
-        let _ = send.send(said);
-    });
-    let mut peak = 0;
-    let said = loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        peak = peak.max(kilobytes.unwrap_or_default() * 1024);
-        if let Ok(said) = ended.recv_timeout(Duration::from_millis(2)) {
-            break said;
-        }
-    };
-    assert!(process.wait().unwrap().success(), "{said}");
-    (began.elapsed(), peak)
-}
-
 #[test]
 fn time_and_memory_grow_with_the_number_of_blobs_and_no_faster() {
     // SEALIFT_SCALE=10000 makes twenty thousand blobs of the small set, and a hundred thousand of the large.
@@ -117,6 +88,9 @@ fn time_and_memory_grow_with_the_number_of_blobs_and_no_faster() {
         "verify bundle.tar --trust trust".to_owned(),
         "import bundle.tar --to oci:there --trust trust".to_owned(),
         "import bundle.tar --to oci:there --trust trust --dry-run".to_owned(),
+        "import bundle.tar --to oci-archive:there.tar --trust trust".to_owned(),
+        "import bundle.tar --to docker-archive:amd64.tar --platform linux/amd64 --trust trust --dry-run"
+            .to_owned(),
     ] {
         let (short, small) = watched(few.command(&command));
         let (long, large) = watched(many.command(&command));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{INDEX_PATH, LAYOUT_PATH, STATEMENT_PATH, tar};
+use super::{DOCKER_PATH, INDEX_PATH, LAYOUT_PATH, STATEMENT_PATH, tar};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
 
@@ -28,6 +28,8 @@ pub enum Part {
     Layout,
     /// `index.json`
     Index,
+    /// `manifest.json`, of a Docker archive
+    Docker,
     /// `blobs/sha256/…`
     Blob,
 }
@@ -39,6 +41,7 @@ impl Entry {
             Part::Statement => STATEMENT_PATH.to_owned(),
             Part::Layout => LAYOUT_PATH.to_owned(),
             Part::Index => INDEX_PATH.to_owned(),
+            Part::Docker => DOCKER_PATH.to_owned(),
             Part::Blob => self.digest.blob_path(),
         }
     }
@@ -78,6 +81,18 @@ impl Contents {
         for _ in 0..signatures {
             cursor.place(size_of::<crate::trust::Signature>() as u64)?;
         }
+        Contents::behind(cursor, listed)
+    }
+
+    /// Lays entries out with nothing before them.
+    ///
+    /// # Errors
+    /// As those of [`Contents::new`].
+    pub fn bare(listed: impl IntoIterator<Item = (Part, Digest, u64)>) -> Result<Self> {
+        Contents::behind(Cursor::default(), listed)
+    }
+
+    fn behind(mut cursor: Cursor, listed: impl IntoIterator<Item = (Part, Digest, u64)>) -> Result<Self> {
         let place = |(part, digest, size)| Ok(Entry { part, digest, size, offset: cursor.place(size)? });
         let entries = listed.into_iter().map(place).collect::<Result<Vec<_>>>()?;
         let total = cursor.0.checked_add(tar::TRAILER).ok_or_else(too_large)?;

@@ -68,7 +68,7 @@ impl Draft {
         }
         let contents = Arc::new(self.contents(signatures.len())?);
         let identity = Identity::new(&self.sums, signatures.len(), &plan.images);
-        Ok(Sealing { head: self.head(&signatures)?, contents, identity })
+        Ok(Sealing { frame: contents.head(), head: self.head(&signatures)?, contents, identity })
     }
 
     fn contents(&self, signatures: usize) -> Result<Contents> {
@@ -89,7 +89,7 @@ impl Draft {
     }
 }
 
-/// A signed bundle that lacks nothing but its blobs.
+/// A signed bundle that lacks nothing but its blobs; or an archive that does.
 pub struct Sealing {
     /// All bytes before the first blob's header, in pieces.
     pub head: Vec<Vec<u8>>,
@@ -97,9 +97,18 @@ pub struct Sealing {
     pub contents: Arc<Contents>,
     /// What tells it from other bundles.
     pub identity: Identity,
+    /// Bytes of the first frame of its compressed form.
+    pub frame: u64,
 }
 
-fn append(head: &mut Vec<Vec<u8>>, path: &str, content: Vec<u8>) -> Result<()> {
+impl Sealing {
+    /// Bytes of the whole file, where it is not compressed.
+    pub fn total(&self) -> u64 {
+        self.contents.total
+    }
+}
+
+pub(super) fn append(head: &mut Vec<Vec<u8>>, path: &str, content: Vec<u8>) -> Result<()> {
     let size = content.len() as u64;
     head.extend([tar::header(path, size)?.to_vec(), content, vec![0; tar::padding(size) as usize]]);
     Ok(())

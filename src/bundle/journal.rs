@@ -52,11 +52,11 @@ impl Identity {
     pub fn differs_from(&self, earlier: &Identity) -> Vec<String> {
         let moved = self.images.iter().filter_map(|(name, now)| {
             let then = earlier.images.get(name).filter(|then| *then != now)?;
-            Some(format!("{name} led to {then} when the export was interrupted, and leads to {now} now"))
+            Some(format!("{name} led to {then} when the earlier run was interrupted, and leads to {now} now"))
         });
         let mut reasons: Vec<_> = moved.collect();
         if reasons.is_empty() {
-            reasons.push("the bundle is not the one whose export was interrupted".to_owned());
+            reasons.push("the file is not the one whose writing was interrupted".to_owned());
         }
         reasons
     }
@@ -118,13 +118,13 @@ impl Journal {
     /// lock of the bundle it belongs to.
     pub fn open(path: &Path) -> Result<(Self, Left)> {
         let place = path.display().to_string();
-        let failed = |e: &std::io::Error| Error::io("cannot open the export's journal", &place, e);
+        let failed = |e: &std::io::Error| Error::io("cannot open the journal", &place, e);
         // No links are followed, and a pipe is not waited for.
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = rustix::fs::open(path, flags, Mode::from_raw_mode(0o644));
         let file = File::from(opened.map_err(|e| failed(&e.into()))?);
         if !file.metadata().map_err(|e| failed(&e))?.is_file() {
-            return Err(Error::new(Kind::Io, "the export's journal is not a regular file").at(&place));
+            return Err(Error::new(Kind::Io, "the journal is not a regular file").at(&place));
         }
         let mut text = Vec::new();
         (&file).take(limits::JOURNAL).read_to_end(&mut text).map_err(|e| failed(&e))?;
@@ -146,10 +146,10 @@ impl Journal {
             }
             Some(earlier) => {
                 identity.differs_from(earlier).iter().for_each(|reason| note(reason));
-                note("what the interrupted export had pulled is not used: beginning anew");
+                note("what the interrupted run had brought is not used: beginning anew");
             }
             None if !partial.is_empty() => {
-                note(&format!("{} is of no known export: it is overwritten", partial.path.display()));
+                note(&format!("{} is of no known run: it is overwritten", partial.path.display()));
             }
             None => {}
         }
@@ -188,7 +188,7 @@ impl Journal {
     }
 
     fn failed(&self, error: &std::io::Error) -> Error {
-        Error::io("cannot write the export's journal", &self.place, error)
+        Error::io("cannot write the journal", &self.place, error)
     }
 }
 

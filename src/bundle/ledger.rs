@@ -153,7 +153,7 @@ impl Shared {
     }
 
     fn save(&self, progress: &[(usize, u64)]) -> Result<()> {
-        let failed = |e| Error::io("cannot write the bundle", &self.place, &e);
+        let failed = |e| Error::io("cannot write the file", &self.place, &e);
         self.bundle.sync_data().map_err(failed)?;
         // A journal that cannot be written costs time after an interruption, never the export.
         let _ = self.state().journal.note(progress);

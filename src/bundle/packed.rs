@@ -48,24 +48,35 @@ impl ReadAt for Seekable {
     fn turns(&self) -> Option<Arc<Semaphore>> {
         Some(Seekable::turns(self))
     }
+
+    fn spare(&self) {
+        Seekable::spare(self);
+    }
 }
 
 impl Packed {
-    /// Opens the file; goes on where an earlier run was interrupted that was writing the same bundle.
+    /// Opens the file; with `resume`, goes on where an earlier run was interrupted that was writing the same
+    /// bundle. Whoever resumes must take what [`Packed::beginnings`] gives: that is how it is verified.
     ///
     /// # Errors
     /// `OutputExists`, `Locked` where another run writes the same bundle.
-    pub fn create(target: &Path, sealing: &Sealing, replace: bool, note: &dyn Fn(&str)) -> Result<Self> {
+    pub fn create(
+        target: &Path,
+        sealing: &Sealing,
+        (replace, resume): (bool, bool),
+        note: &dyn Fn(&str),
+    ) -> Result<Self> {
         let partial = Partial::open(target, replace)?;
         // The signatures are in the first frame: other keys make another file.
         let mut hasher = Hasher::default();
+        hasher.update(sealing.identity.sums.hex().as_bytes());
         sealing.head.iter().for_each(|piece| hasher.update(piece));
         let identity = Identity { sums: hasher.finish(), ..sealing.identity.clone() };
         let (_, left) = Journal::reopen(&partial, &identity, note)?;
-        let head = sealing.contents.head();
+        let head = sealing.frame;
         let found = match left.identity {
-            Some(_) => complete_frames(&partial.file, head).map_err(|e| failed(&partial, e))?,
-            None => Vec::new(),
+            Some(_) if resume => complete_frames(&partial.file, head).map_err(|e| failed(&partial, e))?,
+            _ => Vec::new(),
         };
         let compressed: u64 = found.iter().map(|frame| u64::from(frame.compressed)).sum();
         let old = match found.is_empty() {
@@ -108,7 +119,7 @@ impl Packed {
     pub fn finish(mut self) -> Result<u64> {
         if self.compressor.is_some() {
             return Err(
-                Error::new(Kind::BlobMissing, "the bundle is not complete").at(self.partial.path.display())
+                Error::new(Kind::BlobMissing, "the file is not complete").at(self.partial.path.display())
             );
         }
         self.partial.finish()?;
@@ -154,7 +165,7 @@ fn compressors() -> usize {
 }
 
 fn failed(partial: &Partial, error: std::io::Error) -> Error {
-    Error::io("cannot write the bundle", partial.path.display(), &error)
+    Error::io("cannot write the file", partial.path.display(), &error)
 }
 
 impl Out for Packed {
@@ -169,7 +180,7 @@ impl Out for Packed {
             if count != old.len() || read != old {
                 return Err(Error::new(
                     Kind::FrameInvalid,
-                    "what an interrupted export has left is not what it wrote",
+                    "what an interrupted run has left is not what it wrote",
                 )
                 .at(self.partial.path.display())
                 .got(format_args!("other bytes from byte {begin} on")));

@@ -93,13 +93,13 @@ impl Partial {
 
     /// The failure of a system call on the file.
     pub fn failed(&self, error: &std::io::Error) -> Error {
-        Error::io("cannot write the bundle", self.path.display(), error)
+        Error::io("cannot write the file", self.path.display(), error)
     }
 
     fn rename(&self) -> Result<()> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         let failed =
-            |e: std::io::Error| Error::io("cannot name the finished bundle", self.target.display(), &e);
+            |e: std::io::Error| Error::io("cannot name the finished file", self.target.display(), &e);
         if self.replace {
             return std::fs::rename(&self.path, &self.target).map_err(failed);
         }
@@ -123,7 +123,7 @@ pub fn check_target(target: &Path, replace: bool) -> Result<()> {
     if target.file_name().is_none() || target.as_os_str().as_encoded_bytes().ends_with(b"/") {
         return Err(Error::new(Kind::OutputExists, "the output is a directory's name")
             .at(target.display())
-            .hint("name a file: -o DIRECTORY/nexus-engine-2.1.0.tar"));
+            .hint("name a file, such as DIRECTORY/nexus-engine-2.1.0.tar"));
     }
     let directory = directory_of(target);
     if !directory.is_dir() {
@@ -134,7 +134,7 @@ pub fn check_target(target: &Path, replace: bool) -> Result<()> {
     match std::fs::symlink_metadata(target) {
         Ok(facts) if facts.is_dir() => Err(Error::new(Kind::OutputExists, "the output is a directory")
             .at(target.display())
-            .hint("name a file: -o DIRECTORY/nexus-engine-2.1.0.tar")),
+            .hint("name a file, such as DIRECTORY/nexus-engine-2.1.0.tar")),
         Ok(_) if !replace => Err(exists(target)),
         Ok(facts) if !facts.is_file() => {
             Err(Error::new(Kind::OutputExists, "the output is not a regular file")
@@ -153,7 +153,7 @@ fn exists(target: &Path) -> Error {
 
 fn open_locked(partial: &Path) -> Result<File> {
     let failed = |e: &std::io::Error| {
-        let error = Error::io("cannot create the bundle", partial.display(), e);
+        let error = Error::io("cannot create the file", partial.display(), e);
         if e.kind() == std::io::ErrorKind::NotFound { error.hint("does the directory exist?") } else { error }
     };
     // Not truncated before the lock is held: another run may be writing it. No links are followed.
@@ -165,7 +165,7 @@ fn open_locked(partial: &Path) -> Result<File> {
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(Error::new(Kind::Locked, "another run is writing this bundle")
+                return Err(Error::new(Kind::Locked, "another run is writing this file")
                     .at(partial.display())
                     .hint("wait for it, or choose another output"));
             }

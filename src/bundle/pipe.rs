@@ -361,6 +361,11 @@ impl Procession for Piped {
         }
     }
 
+    async fn comes(&self, digest: &Digest) -> bool {
+        let next = self.flow.lock().await.next;
+        self.bundle.state.contents.blob(digest).is_some_and(|(number, _)| number >= next)
+    }
+
     async fn carry(&self, inlet: Inlet) -> Result<()> {
         let mut flow = self.flow.lock().await;
         let entry = self.entry(flow.next).ok_or_else(ended)?;

@@ -9,20 +9,20 @@ use crate::content::Outlet;
 use crate::content::file::ended;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Digest;
-use crate::plan::Ahead;
+use crate::plan::Turns;
 
 /// Writes the whole bundle; its blobs come from `ahead`. Blocks while `out` does, so not to be called
 /// where others wait. Returns the bytes written.
 ///
 /// # Errors
 /// A failure in the middle leaves `out` with a beginning that no reader takes for a bundle.
-pub async fn pour(sealing: &Sealing, ahead: &mut Ahead, out: &mut dyn Out) -> Result<u64> {
+pub async fn pour(sealing: &Sealing, ahead: &mut dyn Turns, out: &mut dyn Out) -> Result<u64> {
     let mut pouring = Pouring { out, position: 0 };
     for piece in &sealing.head {
         pouring.frame(piece)?;
     }
     for entry in sealing.contents.blobs() {
-        let next = ahead.turn()?.ok_or_else(ended)?;
+        let next = ahead.turn().await?.ok_or_else(ended)?;
         pouring.frame(&entry.header()?)?;
         pouring.content(next, &entry.digest, entry.size).await?;
         let padding = tar::padding(entry.size);

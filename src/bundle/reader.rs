@@ -26,7 +26,7 @@ use crate::content::{Extent, Meter, Source, Stage, Unverified, Watch, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Attached, Descriptor, Digest, Hasher, MediaType, Name};
-use crate::plan::{Attachments, Image, Plan, Selection, Sparse, Target, Want, resolve, sparse};
+use crate::plan::{Attachments, Image, Plan, Selection, Target, Want, resolve};
 use crate::release::Moment;
 use crate::trust::{Bearer, Claim, Keyring, Signers};
 
@@ -479,10 +479,9 @@ impl Bundle<Trusted> {
         resolve(wants, &vec![blobs; wants.len()]).await.map_err(|e| e.at(&self.place))
     }
 
-    /// What becomes of a plan of this bundle's where indexes that lack entries are not accepted.
-    pub async fn sparse(&self, plan: &Plan) -> Result<Option<Sparse>> {
-        let blobs: Arc<dyn Source> = Arc::new(self.blobs());
-        sparse(plan, &vec![blobs; plan.images.len()]).await.map_err(|e| e.at(&self.place))
+    /// Its documents, for planning. Nothing else: that is for [`Verified`].
+    pub fn documents(&self) -> Arc<dyn Source> {
+        Arc::new(Documents(self.blobs()))
     }
 
     fn misplaced(&self, plan: &Plan, entry: &Entry) -> Error {
@@ -568,6 +567,16 @@ impl Bundle<Verified> {
         self.state.0.contents.total
     }
 
+    /// For whoever needs memory himself: what a compressed bundle was unpacked into is given back, and one reads it
+    /// at a time.
+    pub fn sparing(mut self) -> Self {
+        if self.medium.frame.is_some() {
+            self.medium.bytes.spare();
+            self.medium.readers = 1;
+        }
+        self
+    }
+
     /// How many may read at once without needing more memory than is promised.
     pub fn readers(&self) -> usize {
         self.medium.readers
@@ -595,6 +604,23 @@ impl Blobs {
                 .at(&self.place)
                 .got(format_args!("{} of {} bytes", expected.digest, expected.size))
         })
+    }
+}
+
+/// Those of them that are documents.
+struct Documents(Blobs);
+
+#[async_trait]
+impl Source for Documents {
+    async fn resolve(&self, name: &Name, digest: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
+        self.0.resolve(name, digest).await
+    }
+
+    async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
+        match expected.role.is_document() {
+            true => self.0.open(expected, from).await,
+            false => Err(file::ended()),
+        }
     }
 }
 

@@ -101,6 +101,14 @@ impl<'de> Deserialize<'de> for EntryPath {
 }
 
 impl Statement {
+    /// The blobs, in the order of the bundle.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> {
+        self.entries.iter().filter_map(|entry| match entry.path {
+            EntryPath::Blob(digest) => Some(digest),
+            EntryPath::Other(_) => None,
+        })
+    }
+
     /// The statement of a release, its images and its entries.
     pub fn new(release: &Release, images: Vec<Image>, policy: PolicyRecord, entries: Vec<EntrySize>) -> Self {
         Statement {

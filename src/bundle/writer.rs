@@ -45,7 +45,7 @@ impl Writer {
     /// anything was pulled.
     pub fn create(target: &Path, sealing: Sealing, replace: bool, note: &dyn Fn(&str)) -> Result<Self> {
         let partial = Partial::open(target, replace)?;
-        let Sealing { head, contents, identity } = sealing;
+        let Sealing { head, contents, identity, .. } = sealing;
         let (journal, left) = Journal::reopen(&partial, &identity, note)?;
         let written = usable(&contents, left);
         let ledger = Ledger::new(partial.file.clone(), partial.path.display().to_string(), journal, written)?;
@@ -95,7 +95,7 @@ impl Writer {
         let arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner).len();
         let expected = self.contents.blobs().count();
         if arrived != expected {
-            return Err(Error::new(Kind::BlobMissing, "the bundle is not complete")
+            return Err(Error::new(Kind::BlobMissing, "the file is not complete")
                 .at(self.partial.path.display())
                 .got(arrived)
                 .expected(expected));
@@ -172,7 +172,7 @@ impl Sink for Writer {
 
     async fn push(&self, expected: &Descriptor, content: Reader) -> Result<()> {
         let (number, entry) = self.contents.blob(&expected.digest).ok_or_else(|| {
-            Error::new(Kind::BlobUnreferenced, "the bundle was not planned to hold this").at(expected.digest)
+            Error::new(Kind::BlobUnreferenced, "the file was not planned to hold this").at(expected.digest)
         })?;
         // Only what was offered is part of what the reader verifies.
         let offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);

@@ -284,8 +284,10 @@ pub struct ImportArgs {
     /// The bundle, plain or .zst; - is standard input.
     #[arg(value_hint = ValueHint::FilePath)]
     pub bundle: PathBuf,
-    /// Where to: docker://host[:port][/prefix] (docker:// may be left out), oci:DIR, or store:DIR, the
-    /// storage directory of a registry.
+    /// Where to: docker://host[:port][/prefix] (docker:// may be left out); oci:DIR; store:DIR, the storage
+    /// directory of a registry; oci-archive:FILE for podman, skopeo, ctr or k3s; or docker-archive:FILE for
+    /// docker load and podman load, with one --platform. An archive appears under its name only when complete; a
+    /// name that ends in .zst makes a compressed one.
     #[arg(long, value_name = "DEST")]
     pub to: String,
     /// Put repositories that begin with FROM at TO; may be given several times. A FROM with the
@@ -300,6 +302,9 @@ pub struct ImportArgs {
     /// Move tags that lead to other images already.
     #[arg(long)]
     pub overwrite_tags: bool,
+    /// Replace an existing file of oci-archive: or docker-archive: once the new one is complete.
+    #[arg(long)]
+    pub overwrite: bool,
     /// Import although a newer release was imported here already.
     #[arg(long)]
     pub allow_downgrade: bool,

@@ -6,7 +6,7 @@ mod demo;
 mod progress;
 mod report;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::future::Future;
 use std::io::{IsTerminal, Read};
@@ -34,9 +34,10 @@ use crate::release::Moment;
 use crate::server::{Certificate, Limits, Listener, Log, Page, Server};
 use crate::store::Sweep;
 use crate::trust::{Keyring, Passphrase, SigningKey, minisign_key};
-use crate::verbs::export::{Export, Target};
+use crate::verbs::export::Export;
 use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
+use crate::verbs::output::Target;
 use crate::verbs::serve::{self, Front};
 use crate::verbs::site::{Site, sighting};
 use crate::verbs::slice::Slice;
@@ -158,13 +159,8 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             report::poured(&prepared, &exported);
             return Ok(());
         }
-        let packed =
-            |suffix: &OsStr| suffix.eq_ignore_ascii_case("zst") || suffix.eq_ignore_ascii_case("tzst");
         let target = Target { output: &output, replace: args.overwrite };
-        let exported = match output.extension().is_some_and(packed) {
-            true => prepared.pack(target, &keys, watch.clone()).await?,
-            false => prepared.write(target, &keys, watch.clone()).await?,
-        };
+        let exported = prepared.write(target, &keys, watch.clone()).await?;
         drop(watch);
         report::exported(&prepared, &exported, &output, args.json)
     })
@@ -269,6 +265,7 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
             SparseMode::Refuse => Indexes::Refuse,
         }),
         overwrite_tags: args.overwrite_tags,
+        overwrite: args.overwrite,
         dry_run: args.dry_run,
         jobs: args.registry.jobs.into(),
         rate: args.registry.limit_rate.map(Rate::of),

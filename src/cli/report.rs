@@ -360,20 +360,25 @@ pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
     if as_json {
         return json_out(receipt);
     }
-    let mut rows = Vec::new();
-    for image in &receipt.images {
-        for name in &image.names {
-            rows.push(vec![image.source.clone(), "→".into(), name.name.clone(), name.change.into()]);
-        }
-    }
     let mut text = format!("{}, {}", receipt.release, signer_line(&receipt.signers));
-    text += &table(&rows);
+    text += &imported_names(receipt);
     for image in receipt.images.iter().filter(|image| image.attached > 0) {
         text += &format!("{}: {} attached\n", image.source, count(image.attached, "document"));
     }
     text += &sparse_lines(receipt);
-    text += &match receipt.dry_run {
-        true => format!(
+    receipt.notes.iter().for_each(|note| text += &format!("{}\n", printable(note)));
+    if receipt.dry_run {
+        text += &bytes_to_send(receipt);
+    }
+    text += &match (receipt.dry_run, receipt.archive_bytes) {
+        (true, Some(total)) => format!(
+            "dry run: would write {} with {} in {}: {total} bytes{}\n",
+            receipt.destination,
+            bytes(receipt.bytes_to_send),
+            count(receipt.to_send, "blob"),
+            if receipt.packed { " before they are compressed" } else { "" }
+        ),
+        (true, None) => format!(
             "dry run: would send {} ({} bytes) in {}, mount {}; {} ({} bytes) are there already\n",
             bytes(receipt.bytes_to_send),
             receipt.bytes_to_send,
@@ -382,7 +387,14 @@ pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
             count(receipt.present, "blob"),
             receipt.bytes_present
         ),
-        false => format!(
+        (false, Some(total)) => format!(
+            "{}: {} in {}, {}, {total} bytes\n",
+            receipt.destination,
+            bytes(receipt.bytes_sent),
+            count(receipt.sent, "blob"),
+            count(receipt.tags, "name"),
+        ),
+        (false, None) => format!(
             "{}: sent {} ({} bytes) in {}, mounted {}, {} there already; {} set and read back\n",
             receipt.destination,
             bytes(receipt.bytes_sent),
@@ -418,6 +430,30 @@ fn sparse_lines(receipt: &Receipt) -> String {
         };
     }
     text
+}
+
+/// Which name leads where, and what becomes of it.
+fn imported_names(receipt: &Receipt) -> String {
+    let mut rows = vec![["SOURCE", "", "DESTINATION", "CHANGE", "DIGEST"].map(str::to_owned).to_vec()];
+    for image in &receipt.images {
+        let row = |there: &str, change: &str, digest: Digest| {
+            vec![image.source.clone(), "→".into(), there.into(), change.into(), digest.to_string()]
+        };
+        rows.extend(image.names.iter().map(|name| row(&name.name, name.change, name.digest)));
+        if image.names.is_empty() {
+            rows.push(row("the names of another image, which is the same", "", image.digest));
+        }
+    }
+    table(&rows)
+}
+
+/// What there is to send for each image.
+fn bytes_to_send(receipt: &Receipt) -> String {
+    let mut rows = vec![["TO SEND FOR", "ITS OWN", "SHARED"].map(str::to_owned).to_vec()];
+    rows.extend(receipt.images.iter().map(|image| {
+        vec![image.source.clone(), bytes(image.own_bytes_to_send), bytes(image.shared_bytes_to_send)]
+    }));
+    table(&rows)
 }
 
 /// What `key new` prints.

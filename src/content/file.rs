@@ -32,6 +32,9 @@ pub trait ReadAt: Send + Sync + 'static {
     fn turns(&self) -> Option<Arc<Semaphore>> {
         None
     }
+
+    /// From now on one reads at a time: memory that was for several is given back.
+    fn spare(&self) {}
 }
 
 /// Waits for a turn where there are turns.
@@ -314,6 +317,13 @@ pub fn not_its_digest(place: impl std::fmt::Display, got: Digest, expected: Dige
 pub fn not_what_lay_there(place: impl std::fmt::Display, got: Digest, expected: Digest) -> Error {
     not_its_digest(place, got, expected)
         .hint("damaged at its origin, or by this machine; nothing of it was used")
+}
+
+/// Whether both paths lead to one file.
+pub fn same(a: &std::path::Path, b: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &std::path::Path| std::fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
+    matches!((identity(a), identity(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// A background task was ended because the program is ending.

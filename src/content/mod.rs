@@ -147,6 +147,9 @@ pub trait Procession: Send + Sync {
     /// The blob whose turn it is; `None` when all have passed.
     async fn next(&self) -> Result<Option<Digest>>;
 
+    /// Whether this blob is still to come.
+    async fn comes(&self, digest: &Digest) -> bool;
+
     /// Hands its bytes on as they come. Whoever takes them verifies them.
     async fn carry(&self, inlet: Inlet) -> Result<()>;
 

@@ -22,6 +22,10 @@ const ATTESTS: &str = "vnd.docker.reference.digest";
 /// Annotation of an index that lacks entries of the one it was made from: that one's digest.
 pub const TRIMMED_FROM: &str = "vnd.sealift.index.trimmed-from";
 
+/// Annotation of an index that is offered to a registry to find out whether it takes incomplete ones: the digest of
+/// the index whose missing entries it has.
+pub const PROBE: &str = "vnd.sealift.index.probe";
+
 /// An index or manifest: its exact bytes and what they ask for.
 #[derive(Clone, Debug)]
 pub struct Document {
@@ -310,11 +314,14 @@ fn moment(text: &str) -> Option<Timestamp> {
 pub struct NamedDescriptor {
     /// What it points to.
     pub descriptor: Descriptor,
-    /// The values of the two naming annotations that are present.
+    /// The values of the naming annotations that are present.
     pub names: Vec<String>,
     /// What it is said to be attached to.
     pub subject: Option<Digest>,
 }
+
+/// The annotations that name an entry.
+const NAMING: [&str; 3] = [LayoutIndex::REF_NAME, LayoutIndex::CONTAINERD_NAME, LayoutIndex::ATTACHING_NAME];
 
 /// Somebody's `index.json`: which names lead to which documents.
 #[derive(Clone, Debug, Default)]
@@ -327,6 +334,9 @@ impl LayoutIndex {
     pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
     /// containerd's annotation of an entry that has no name because it is attached to another document.
     pub const CONTAINERD_SUBJECT: &str = "io.containerd.manifest.subject";
+    /// Our annotation with the full name that attaches an entry to another document, where its own `subject` does
+    /// not. No other tool takes it for the name of an image: containerd would unpack it, and fail.
+    pub const ATTACHING_NAME: &str = "vnd.sealift.attaching.name";
 
     /// Parses `index.json`.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
@@ -343,9 +353,8 @@ impl LayoutIndex {
             let role = media_type.document_role().unwrap_or(Role::Layer);
             let annotations = entry.annotations().iter().flatten();
             let subject = annotations.clone().find(|(key, _)| *key == Self::CONTAINERD_SUBJECT);
-            let names = annotations
-                .filter(|(key, _)| [Self::REF_NAME, Self::CONTAINERD_NAME].contains(&key.as_str()))
-                .map(|(_, value)| value.clone());
+            let names =
+                annotations.filter(|(key, _)| NAMING.contains(&key.as_str())).map(|(_, value)| value.clone());
             Ok(NamedDescriptor {
                 names: names.collect(),
                 subject: subject.and_then(|(_, value)| value.parse().ok()),
@@ -381,8 +390,21 @@ impl LayoutEncoder {
     /// Adds an entry without a name, for what is attached to another document: readers of layouts find it,
     /// and lists of images stay free of it.
     pub fn attach(&mut self, descriptor: &Descriptor, artifact_type: &str, subject: &Digest) {
+        let annotations = serde_json::json!({ LayoutIndex::CONTAINERD_SUBJECT: subject });
+        self.add_attached(descriptor, artifact_type, annotations);
+    }
+
+    /// The same for what is attached by a tag: `name` is its full name.
+    pub fn attach_by(&mut self, name: &Name, descriptor: &Descriptor, artifact_type: &str, subject: &Digest) {
+        let annotations = serde_json::json!({
+            LayoutIndex::CONTAINERD_SUBJECT: subject, LayoutIndex::ATTACHING_NAME: name,
+        });
+        self.add_attached(descriptor, artifact_type, annotations);
+    }
+
+    fn add_attached(&mut self, descriptor: &Descriptor, artifact_type: &str, annotations: Value) {
         let mut entry = serde_json::json!({
-            "annotations": { LayoutIndex::CONTAINERD_SUBJECT: subject },
+            "annotations": annotations,
             "digest": descriptor.digest,
             "mediaType": descriptor.media_type.as_str(),
             "size": descriptor.size,

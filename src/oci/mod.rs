@@ -17,8 +17,8 @@ pub use attached::Attached;
 pub use descriptor::{Descriptor, MediaType, Role, media};
 pub use digest::{Digest, Hasher};
 pub use document::{
-    Child, Config, Document, LayoutEncoder, LayoutIndex, NamedDescriptor, TRIMMED_FROM, check_document,
-    document_type, own_media_type, subject,
+    Child, Config, Document, LayoutEncoder, LayoutIndex, NamedDescriptor, PROBE, TRIMMED_FROM,
+    check_document, document_type, own_media_type, subject,
 };
 pub use platform::Platform;
 pub use reference::{Name, Registry, Repository, Tag};

@@ -11,17 +11,18 @@ mod resolve;
 mod transfer;
 mod trim;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
 use crate::oci::{Attached, Descriptor, Digest, Name, Platform, Tag};
 
-pub use relay::{Ahead, Beginnings, relay};
+pub use relay::{Ahead, Beginnings, Passing, Turns, relay};
 pub use resolve::{Sources, resolve};
 pub use transfer::{Done, How, Move, Place, Reference, Survey, TagMove, Transfer, ready, survey, transfer};
-pub use trim::{Sparse, sparse};
+pub use trim::{Trimmed, lacking, probe};
 
 /// An image that is asked for.
 #[derive(Clone, Debug)]
@@ -146,6 +147,21 @@ pub struct Omitted {
     pub reason: String,
 }
 
+impl Omitted {
+    /// Why layers are missing that may be.
+    pub(crate) const NOT_DISTRIBUTED: &str = "a layer that is not distributed with the image";
+
+    /// Whether it is a layer.
+    pub fn is_layer(&self) -> bool {
+        self.digest.is_some() && self.reason == Self::NOT_DISTRIBUTED
+    }
+
+    /// Whether it is an entry of an index, which lacks it then.
+    pub fn is_entry(&self) -> bool {
+        self.digest.is_some() && !self.is_layer()
+    }
+}
+
 /// A document attached to one of an image's documents, or to another one that is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -170,7 +186,7 @@ pub struct Node {
     pub descriptor: Descriptor,
     /// The first image that reaches it: its source is asked for the content.
     pub origin: usize,
-    /// The nodes it names.
+    /// The nodes it names; a manifest's in its own order, as often as it names them.
     pub children: Vec<usize>,
     /// Distance from the furthest image above it: parents have smaller ranks than their children.
     pub rank: usize,
@@ -222,8 +238,37 @@ impl Plan {
         referrers.zip(self.attached.get(image).into_iter().flatten().copied())
     }
 
+    /// The same plan with these of its nodes alone, in this order.
+    ///
+    /// # Errors
+    /// `BlobMissing` where an image's top document, or something attached, is not among them.
+    pub fn excerpt(self, order: &[usize]) -> Result<Plan> {
+        let place: HashMap<usize, usize> = order.iter().enumerate().map(|(to, from)| (*from, to)).collect();
+        let placed = |from: &usize| place.get(from).copied();
+        let required = |from: &[usize]| {
+            from.iter().map(placed).collect::<Option<Vec<_>>>().ok_or_else(transfer::missing)
+        };
+        let node = |from: &usize| {
+            let node = self.nodes.get(*from).ok_or_else(transfer::missing)?;
+            let children = node.children.iter().filter_map(placed).collect();
+            Ok(Node { children, ..node.clone() })
+        };
+        Ok(Plan {
+            nodes: order.iter().map(node).collect::<Result<_>>()?,
+            roots: required(&self.roots)?,
+            attached: self.attached.iter().map(|nodes| required(nodes)).collect::<Result<_>>()?,
+            images: self.images,
+            created: self.created,
+        })
+    }
+
     /// For each image, the bytes that only it needs, and the bytes that it shares with others.
     pub fn shares(&self) -> Vec<Share> {
+        self.weighed(|node| self.nodes.get(node).map_or(0, |node| node.descriptor.size))
+    }
+
+    /// The same where each node counts for so many bytes.
+    fn weighed(&self, weight: impl Fn(usize) -> u64) -> Vec<Share> {
         let images = 0..self.images.len();
         let mut users = vec![0usize; self.nodes.len()];
         for node in images.clone().flat_map(|image| self.closure([image])) {
@@ -231,13 +276,13 @@ impl Plan {
                 *count += 1;
             }
         }
-        images.map(|image| self.share(&users, image)).collect()
+        images.map(|image| self.share(&users, image, &weight)).collect()
     }
 
-    fn share(&self, users: &[usize], image: usize) -> Share {
+    fn share(&self, users: &[usize], image: usize, weight: impl Fn(usize) -> u64) -> Share {
         let mut share = Share::default();
         for number in self.closure([image]) {
-            let size = self.nodes.get(number).map_or(0, |node| node.descriptor.size);
+            let size = weight(number);
             match users.get(number) {
                 Some(0 | 1) | None => share.own += size,
                 Some(_) => share.shared += size,

@@ -4,12 +4,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Plan;
 use super::crew::Crew;
 use super::pace::Counted;
 use super::transfer::{Done, How, Move, Survey, Transfer, missing, open, paced};
+use crate::content::file::ended;
 use crate::content::{
     Begun, Inlet, Meter, Outlet, Patience, Procession, Quiet, Reader, Room, Stage, Unverified, Watch,
     conduit, retrying,
@@ -121,14 +124,13 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Fetches what `order` says, up to `room` bytes ahead; it names no places.
-    pub fn new(order: Transfer, room: u32, beginnings: Beginnings) -> Self {
-        order.watch.stage(Stage { verb: "pulling", parts: vec![("blobs".to_owned(), order.plan.bytes())] });
+    /// Fetches what `order` says, up to `room` bytes ahead; it names no places. `verb` is how people call it.
+    pub fn new(order: Transfer, verb: &'static str, room: u32, beginnings: Beginnings) -> Self {
+        order.watch.stage(Stage { verb, parts: vec![("blobs".to_owned(), order.plan.bytes())] });
         Ahead { order, room, beginnings, next: 0, waiting: VecDeque::new(), fetching: JoinSet::new() }
     }
 
-    /// The next node's digest and content, which ends only after it was verified.
-    pub fn turn(&mut self) -> Result<Option<(Digest, Outlet)>> {
+    fn next(&mut self) -> Result<Option<(Digest, Outlet)>> {
         let jobs = self.order.jobs.max(1);
         while self.fetching.try_join_next().is_some() {}
         while self.waiting.len() < jobs && self.next < self.order.plan.nodes.len() {
@@ -165,16 +167,98 @@ impl Ahead {
     }
 }
 
-async fn pass(mut reader: Reader, inlet: Inlet) {
-    loop {
-        match reader.chunk().await {
-            Ok(Some(piece)) => {
-                if !inlet.put(piece).await {
+async fn pass(reader: Reader, inlet: Inlet) {
+    match through(reader, &inlet).await {
+        Ok(()) => inlet.end(),
+        Err(error) => inlet.fail(error),
+    }
+}
+
+async fn through(mut reader: Reader, inlet: &Inlet) -> Result<()> {
+    while let Some(piece) = reader.chunk().await? {
+        if !inlet.put(piece).await {
+            return Err(ended());
+        }
+    }
+    Ok(())
+}
+
+/// A plan's content, one piece after the other.
+#[async_trait]
+pub trait Turns: Send {
+    /// The next node's digest and content, which ends only after it was verified.
+    async fn turn(&mut self) -> Result<Option<(Digest, Outlet)>>;
+}
+
+#[async_trait]
+impl Turns for Ahead {
+    async fn turn(&mut self) -> Result<Option<(Digest, Outlet)>> {
+        self.next()
+    }
+}
+
+/// A plan's content as it passes by, in whose order the plan stands. What is not in the plan is verified
+/// and let go.
+pub struct Passing {
+    turns: mpsc::Receiver<(Digest, Outlet)>,
+    /// Ended with this.
+    _task: JoinSet<()>,
+}
+
+impl Passing {
+    /// Takes what `order` says out of what passes by; what has passed already comes from its source.
+    pub fn new(order: Transfer, verb: &'static str, passing: Arc<dyn Procession>) -> Self {
+        order.watch.stage(Stage { verb, parts: vec![("blobs".to_owned(), order.plan.bytes())] });
+        let (send, turns) = mpsc::channel(1);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let room = Room::of(limits::AHEAD_OF_FRAMES);
+            for node in 0..order.plan.nodes.len() {
+                let Some(descriptor) = order.plan.nodes.get(node).map(|node| &node.descriptor) else {
+                    return;
+                };
+                let (inlet, outlet) = conduit(&room);
+                if send.send((descriptor.digest, outlet)).await.is_err() {
                     return;
                 }
+                match order.catch(node, &*passing, &inlet).await {
+                    Ok(()) => inlet.end(),
+                    Err(error) => return inlet.fail(error),
+                }
             }
-            Ok(None) => return inlet.end(),
-            Err(error) => return inlet.fail(error),
+        });
+        Passing { turns, _task: task }
+    }
+}
+
+#[async_trait]
+impl Turns for Passing {
+    async fn turn(&mut self) -> Result<Option<(Digest, Outlet)>> {
+        Ok(self.turns.recv().await)
+    }
+}
+
+impl Transfer {
+    /// Hands one node on, once its turn has come.
+    async fn catch(&self, node: usize, passing: &dyn Procession, inlet: &Inlet) -> Result<()> {
+        let node = self.plan.nodes.get(node).ok_or_else(missing)?;
+        let descriptor = &node.descriptor;
+        let meter = Meter::new(self.watch.clone(), 0);
+        if !passing.comes(&descriptor.digest).await {
+            let source = self.sources.get(node.origin).ok_or_else(missing)?;
+            return through(source.fetch(descriptor).await?.metered(meter).from(Side::Source), inlet).await;
+        }
+        while passing.next().await?.is_some_and(|next| next != descriptor.digest) {
+            // Only what is wanted was announced.
+            passing.skip(&Meter::new(Arc::new(Quiet), 0)).await?;
+        }
+        let (raw, outlet) = conduit(&Room::of(limits::AHEAD_OF_FRAMES));
+        let content = paced(Unverified::new(descriptor.digest, outlet.stream()), self.rate.as_ref());
+        let reader = Reader::new(descriptor, content).metered(meter).from(Side::Source);
+        // Whoever fails first knows why; the other only knows that it was broken off.
+        match tokio::join!(passing.carry(raw), through(reader, inlet)) {
+            (Err(error), _) if error.kind() != Kind::Interrupted => Err(error),
+            (carried, taken) => taken.and(carried),
         }
     }
 }

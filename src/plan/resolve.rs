@@ -446,8 +446,11 @@ impl Assembly {
             }
             let children = document.children.iter().map(|child| self.node(child, origin));
             let children = children.collect::<Result<Vec<_>>>()?;
-            if let Some(node) = self.nodes.get_mut(node) {
-                node.adopt(children);
+            match self.nodes.get_mut(node) {
+                // As it says: a layer may stand in it twice.
+                Some(node) if document.descriptor.role == Role::Manifest => node.children = children,
+                Some(node) => node.adopt(children),
+                None => {}
             }
         }
         let attached = tree.image.referrers.iter().map(|referrer| self.known.get(&referrer.digest).copied());

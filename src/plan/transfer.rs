@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::crew::Crew;
 use super::pace::Counted;
-use super::{Node, Plan, Sources};
+use super::{Node, Plan, Share, Sources};
 use crate::content::{
     Begun, Kept, Meter, Patience, Rate, Reader, Sink, Source, Stage, Unverified, Watch, retrying,
 };
@@ -117,6 +117,17 @@ impl Survey {
     pub fn send_bytes(&self, plan: &Plan) -> u64 {
         let sends = self.moves.iter().filter(|m| m.how == How::Send);
         sends.filter_map(|m| plan.nodes.get(m.node)).map(|node| node.descriptor.size).sum()
+    }
+
+    /// For each image, the bytes to send that only it needs, and those that it shares with others.
+    pub fn shares(&self, plan: &Plan) -> Vec<Share> {
+        let mut bytes = vec![0u64; plan.nodes.len()];
+        for one in self.moves.iter().filter(|one| one.how == How::Send) {
+            if let (Some(sum), Some(node)) = (bytes.get_mut(one.node), plan.nodes.get(one.node)) {
+                *sum = sum.saturating_add(node.descriptor.size);
+            }
+        }
+        plan.weighed(|node| bytes.get(node).copied().unwrap_or_default())
     }
 
     /// Whether everything is where it is to be, and every name leads there.
@@ -341,6 +352,7 @@ impl Done {
 }
 
 /// All that a transfer needs.
+#[derive(Clone)]
 pub struct Transfer {
     /// What there is.
     pub plan: Arc<Plan>,

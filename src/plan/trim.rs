@@ -3,143 +3,162 @@
 //! itself where it comes from. What is attached to the original stays attached to that, and what is attached to
 //! its manifests stays true, because these keep their bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::transfer::missing;
-use super::{Image, Node, Plan, Sources};
+use super::{Image, Node, Omitted, Plan, Sources};
 use crate::content::{Extent, Kept, Source, Unverified};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Attached, Descriptor, Digest, MediaType, Name, Role, TRIMMED_FROM, media};
+use crate::oci::{Attached, Descriptor, Digest, Document, Name, PROBE, Role, TRIMMED_FROM};
 
-/// What becomes of a plan in which some indexes lack entries, where that is not accepted.
-pub struct Sparse {
-    /// For each of the indexes: its node, and an index that has only the entries it lacks.
-    pub lacking: Vec<(usize, Kept)>,
-    /// The plan with trimmed indexes in their place; its nodes have the same numbers.
-    pub trimmed: Arc<Plan>,
-    documents: Arc<HashMap<Digest, Bytes>>,
+/// The nodes of those indexes that lack entries which the plan leaves out.
+///
+/// # Errors
+/// Those of the sources: the indexes are read.
+pub async fn lacking(plan: &Plan, sources: &Sources) -> Result<BTreeSet<usize>> {
+    let mut lacking = BTreeSet::new();
+    let omits = |image: &Image| image.omitted.iter().any(Omitted::is_entry);
+    if !plan.images.iter().any(omits) {
+        return Ok(lacking);
+    }
+    for (number, node) in plan.nodes.iter().enumerate() {
+        if node.descriptor.role != Role::Index {
+            continue;
+        }
+        let here = plan.children(node);
+        let document = Document::parse(&node.descriptor, read(node, sources).await?)?;
+        if document.children.iter().any(|child| !here.contains(&child.descriptor.digest)) {
+            lacking.insert(number);
+        }
+    }
+    Ok(lacking)
 }
 
-impl Sparse {
-    /// Where the content of the trimmed plan comes from: the trimmed indexes from here, the rest from where the
-    /// plan's content comes from.
+/// An index of nothing but what this one lacks, to find out with whether a place takes such indexes.
+pub async fn probe(plan: &Plan, sources: &Sources, node: usize) -> Result<Kept> {
+    let node = plan.nodes.get(node).ok_or_else(missing)?;
+    let here = plan.children(node);
+    let bytes = read(node, sources).await?;
+    let mut index = Index::parse(node, &bytes)?;
+    index.entries.retain(|entry| entry_digest(entry).is_some_and(|digest| !here.contains(&digest)));
+    // A document of its own: nobody else has it there, and it can be taken away again.
+    index.annotations = BTreeMap::new();
+    let bytes = index.write(PROBE, &node.descriptor.digest)?;
+    Ok(Kept { media_type: node.descriptor.media_type.clone(), digest: Digest::of(&bytes), bytes })
+}
+
+/// A plan with trimmed indexes.
+pub struct Trimmed {
+    /// The plan. Its nodes have the numbers that they had.
+    pub plan: Arc<Plan>,
+    cuts: Arc<Cuts>,
+}
+
+impl Trimmed {
+    /// Puts trimmed indexes into the place of these nodes, and of all indexes above them.
+    pub async fn new(plan: &Plan, sources: &Sources, nodes: &BTreeSet<usize>) -> Result<Self> {
+        let mut cuts = Cuts::default();
+        // Nodes stand in the order of their ranks: children have their new digests before their parents are read.
+        for (number, node) in plan.nodes.iter().enumerate().rev() {
+            let children = || node.children.iter().filter_map(|child| plan.nodes.get(*child));
+            let below = || children().any(|child| cuts.touched(&child.descriptor.digest));
+            if node.descriptor.role != Role::Index || !nodes.contains(&number) && !below() {
+                continue;
+            }
+            // An index that goes as it is keeps entries of what is not here.
+            let here = nodes.contains(&number).then(|| plan.children(node));
+            cuts.here.insert(node.descriptor.digest, here);
+            let (bytes, left) = cuts.cut(&node.descriptor, &read(node, sources).await?)?;
+            if left == 0 {
+                cuts.emptied.insert(node.descriptor.digest);
+            }
+            let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+            let trimmed = Descriptor { digest, size, ..node.descriptor.clone() };
+            cuts.made_of.insert(digest, node.descriptor.clone());
+            cuts.made.insert(node.descriptor.digest, trimmed);
+        }
+        Ok(Trimmed { plan: Arc::new(cuts.applied(plan)), cuts: Arc::new(cuts) })
+    }
+
+    /// Where the content of the trimmed plan comes from: trimmed indexes are made anew of their originals.
     pub fn over(&self, sources: Sources) -> Sources {
-        let over =
-            |source| -> Arc<dyn Source> { Arc::new(Over { documents: self.documents.clone(), source }) };
+        let over = |source| -> Arc<dyn Source> { Arc::new(Over { cuts: self.cuts.clone(), source }) };
         sources.into_iter().map(over).collect()
     }
 }
 
-/// Looks for indexes of which entries were left out; `None` where there are none.
-///
-/// # Errors
-/// Those of the sources: the indexes are read.
-pub async fn sparse(plan: &Plan, sources: &Sources) -> Result<Option<Sparse>> {
-    let omits = |image: &Image| image.omitted.iter().any(|omitted| omitted.digest.is_some());
-    if !plan.images.iter().any(omits) {
-        return Ok(None);
+impl Plan {
+    /// The digests of a node's children.
+    fn children(&self, node: &Node) -> HashSet<Digest> {
+        let children = node.children.iter().filter_map(|child| self.nodes.get(*child));
+        children.map(|child| child.descriptor.digest).collect()
     }
-    let mut work = Trimming {
-        plan,
-        replaced: HashMap::new(),
-        documents: HashMap::new(),
-        emptied: HashSet::new(),
-        lacking: Vec::new(),
-    };
-
-    // Nodes stand in the order of their ranks: children have their new digests before their parents are read.
-    for (number, node) in plan.nodes.iter().enumerate().rev() {
-        if node.descriptor.role == Role::Index {
-            work.index(number, node, sources).await?;
-        }
-    }
-    if work.replaced.is_empty() {
-        return Ok(None);
-    }
-    let trimmed = Arc::new(work.plan());
-    Ok(Some(Sparse { lacking: work.lacking, trimmed, documents: Arc::new(work.documents) }))
 }
 
-struct Trimming<'a> {
-    plan: &'a Plan,
-    /// The trimmed form of each index that has one, by the original's digest.
-    replaced: HashMap<Digest, Descriptor>,
-    documents: HashMap<Digest, Bytes>,
-    /// Indexes of which nothing is left: their parents do without them.
+async fn read(node: &Node, sources: &Sources) -> Result<Bytes> {
+    let source = sources.get(node.origin).ok_or_else(missing)?;
+    source.fetch(&node.descriptor).await?.into_bytes().await
+}
+
+/// What becomes of which index. Digests only: the documents are made when they are asked for.
+#[derive(Default)]
+struct Cuts {
+    /// What of each index's entries is kept, where not all are; by the original's digest.
+    here: HashMap<Digest, Option<HashSet<Digest>>>,
+    /// The trimmed form of each, by the original's digest.
+    made: HashMap<Digest, Descriptor>,
+    /// The original of each, by the trimmed form's digest.
+    made_of: HashMap<Digest, Descriptor>,
+    /// Originals of which nothing is left: their parents do without them.
     emptied: HashSet<Digest>,
-    lacking: Vec<(usize, Kept)>,
 }
 
-impl Trimming<'_> {
-    async fn index(&mut self, number: usize, node: &Node, sources: &Sources) -> Result<()> {
-        let source = sources.get(node.origin).ok_or_else(missing)?;
-        let bytes = source.fetch(&node.descriptor).await?.into_bytes().await?;
-        let mut index: Value = serde_json::from_slice(&bytes).map_err(|e| no_index(node).got(e))?;
-        let entries =
-            index.get_mut("manifests").and_then(Value::as_array_mut).ok_or_else(|| no_index(node))?;
-        let here: HashSet<Digest> = node.children.iter().filter_map(|child| self.digest(*child)).collect();
-        let (mut kept, lacks): (Vec<Value>, Vec<Value>) = std::mem::take(entries)
-            .into_iter()
-            .partition(|entry| digest_of(entry).is_some_and(|d| here.contains(&d)));
-        let before = kept.len();
-        kept.retain(|entry| digest_of(entry).is_none_or(|digest| !self.emptied.contains(&digest)));
-        let mut changed = !lacks.is_empty() || kept.len() < before;
-        for entry in &mut kept {
-            changed |= self.follow(entry);
-        }
-        if kept.is_empty() && changed {
-            self.emptied.insert(node.descriptor.digest);
-        }
-        *entries = kept;
-        if !changed {
-            return Ok(());
-        }
-        annotate(&mut index, &node.descriptor.digest);
-        let bytes = Bytes::from(index.to_string());
-        let trimmed =
-            Descriptor { digest: Digest::of(&bytes), size: bytes.len() as u64, ..node.descriptor.clone() };
-        self.documents.insert(trimmed.digest, bytes);
-        self.replaced.insert(node.descriptor.digest, trimmed);
-        if !lacks.is_empty() {
-            self.lacking.push((number, alone(lacks)));
-        }
-        Ok(())
+impl Cuts {
+    fn touched(&self, original: &Digest) -> bool {
+        self.made.contains_key(original)
     }
 
-    fn digest(&self, node: usize) -> Option<Digest> {
-        self.plan.nodes.get(node).map(|node| node.descriptor.digest)
+    /// Makes the trimmed form of an index, and counts the entries that are left.
+    fn cut(&self, original: &Descriptor, bytes: &[u8]) -> Result<(Bytes, usize)> {
+        let mut index = Index::parse_as(original, bytes)?;
+        let here = self.here.get(&original.digest).and_then(Option::as_ref);
+        index.entries.retain(|entry| {
+            entry_digest(entry).is_some_and(|digest| {
+                here.is_none_or(|here| here.contains(&digest)) && !self.emptied.contains(&digest)
+            })
+        });
+        for entry in &mut index.entries {
+            if let Some(trimmed) = entry_digest(entry).and_then(|digest| self.made.get(&digest)) {
+                entry.insert("digest".into(), Cow::Owned(raw(&trimmed.digest)?));
+                entry.insert("size".into(), Cow::Owned(raw(&trimmed.size)?));
+                // It was the original's content.
+                entry.remove("data");
+            }
+        }
+        let left = index.entries.len();
+        Ok((index.write(TRIMMED_FROM, &original.digest)?, left))
     }
 
-    /// An entry of an index that was itself trimmed leads to the trimmed one.
-    fn follow(&self, entry: &mut Value) -> bool {
-        let Some(trimmed) = digest_of(entry).and_then(|digest| self.replaced.get(&digest)) else {
-            return false;
+    fn applied(&self, plan: &Plan) -> Plan {
+        let emptied = |node: &usize| {
+            plan.nodes.get(*node).is_some_and(|node| self.emptied.contains(&node.descriptor.digest))
         };
-        if let Some(entry) = entry.as_object_mut() {
-            entry.insert("digest".to_owned(), json!(trimmed.digest));
-            entry.insert("size".to_owned(), json!(trimmed.size));
-            // It was the original's content.
-            entry.remove("data");
-        }
-        true
-    }
-
-    fn plan(&self) -> Plan {
-        let mut plan = self.plan.clone();
-        let emptied = |node: &usize| self.digest(*node).is_some_and(|digest| self.emptied.contains(&digest));
+        let mut plan = plan.clone();
+        let gone: HashSet<usize> = (0..plan.nodes.len()).filter(emptied).collect();
         for node in &mut plan.nodes {
-            node.children.retain(|child| !emptied(child));
-            if let Some(trimmed) = self.replaced.get(&node.descriptor.digest) {
+            node.children.retain(|child| !gone.contains(child));
+            if let Some(trimmed) = self.made.get(&node.descriptor.digest) {
                 node.descriptor = trimmed.clone();
             }
         }
         for image in &mut plan.images {
-            let Some(trimmed) = self.replaced.get(&image.digest) else { continue };
+            let Some(trimmed) = self.made.get(&image.digest) else { continue };
             // A tag that follows from the digest follows from the one that it leads to.
             let (before, now) = (image.digest.fallback_tag(), trimmed.digest.fallback_tag());
             let tags = image.tags.iter_mut().chain([&mut image.source.tag]);
@@ -150,36 +169,68 @@ impl Trimming<'_> {
     }
 }
 
-fn no_index(node: &Node) -> Error {
-    Error::new(Kind::DocumentInvalid, "not a valid OCI image index").at(node.descriptor.digest)
+/// Fields by name, their values as they are written.
+type Fields<'a> = BTreeMap<Cow<'a, str>, Cow<'a, RawValue>>;
+
+/// An index, taken apart no further than needed.
+struct Index<'a> {
+    fields: Fields<'a>,
+    entries: Vec<Fields<'a>>,
+    annotations: Fields<'a>,
 }
 
-fn digest_of(entry: &Value) -> Option<Digest> {
-    entry.get("digest")?.as_str()?.parse().ok()
-}
-
-/// Says which index it was made from.
-fn annotate(index: &mut Value, original: &Digest) {
-    let Some(index) = index.as_object_mut() else { return };
-    let annotations = index.entry("annotations").or_insert_with(|| json!({}));
-    if !annotations.is_object() {
-        *annotations = json!({});
+impl<'a> Index<'a> {
+    fn parse(node: &Node, bytes: &'a [u8]) -> Result<Self> {
+        Index::parse_as(&node.descriptor, bytes)
     }
-    if let Some(annotations) = annotations.as_object_mut() {
-        annotations.insert(TRIMMED_FROM.to_owned(), json!(original));
+
+    fn parse_as(descriptor: &Descriptor, bytes: &'a [u8]) -> Result<Self> {
+        let wrong = |e: serde_json::Error| {
+            Error::new(Kind::DocumentInvalid, "not a valid OCI image index").at(descriptor.digest).got(e)
+        };
+        let mut fields: BTreeMap<Cow<'a, str>, &'a RawValue> =
+            serde_json::from_slice(bytes).map_err(wrong)?;
+        let text = |value: Option<&'a RawValue>, instead: &'static str| value.map_or(instead, RawValue::get);
+        let entries: Vec<BTreeMap<Cow<'a, str>, &'a RawValue>> =
+            serde_json::from_str(text(fields.remove("manifests"), "[]")).map_err(wrong)?;
+        let annotations: Option<BTreeMap<Cow<'a, str>, &'a RawValue>> =
+            serde_json::from_str(text(fields.remove("annotations"), "{}")).map_err(wrong)?;
+        let kept = |fields: BTreeMap<Cow<'a, str>, &'a RawValue>| -> Fields<'a> {
+            fields.into_iter().map(|(name, value)| (name, Cow::Borrowed(value))).collect()
+        };
+        Ok(Index {
+            fields: kept(fields),
+            entries: entries.into_iter().map(kept).collect(),
+            annotations: kept(annotations.unwrap_or_default()),
+        })
+    }
+
+    /// Fields sorted by name, values as they were; and one more annotation.
+    fn write(mut self, annotation: &'static str, value: &Digest) -> Result<Bytes> {
+        self.annotations.insert(annotation.into(), Cow::Owned(raw(value)?));
+        self.fields.insert("annotations".into(), Cow::Owned(raw(&self.annotations)?));
+        self.fields.insert("manifests".into(), Cow::Owned(raw(&self.entries)?));
+        let bytes = serde_json::to_vec(&self.fields).map_err(unwritten)?;
+        Ok(Bytes::from(bytes))
     }
 }
 
-/// An index of these entries alone.
-fn alone(entries: Vec<Value>) -> Kept {
-    let index = json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": entries });
-    let bytes = Bytes::from(index.to_string());
-    Kept { media_type: MediaType::new(media::INDEX), digest: Digest::of(&bytes), bytes }
+fn raw(value: &impl serde::Serialize) -> Result<Box<RawValue>> {
+    to_raw_value(value).map_err(unwritten)
 }
 
-/// A source before which some documents lie.
+fn unwritten(error: serde_json::Error) -> Error {
+    Error::new(Kind::DocumentInvalid, "an index cannot be written").got(error)
+}
+
+fn entry_digest(entry: &Fields<'_>) -> Option<Digest> {
+    let text: Cow<'_, str> = serde_json::from_str(entry.get("digest")?.get()).ok()?;
+    text.parse().ok()
+}
+
+/// A source before which trimmed indexes lie.
 struct Over {
-    documents: Arc<HashMap<Digest, Bytes>>,
+    cuts: Arc<Cuts>,
     source: Arc<dyn Source>,
 }
 
@@ -190,10 +241,15 @@ impl Source for Over {
     }
 
     async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
-        match self.documents.get(&expected.digest) {
-            Some(bytes) => Ok(Unverified::of_rest(expected.digest, bytes.clone(), from)),
-            None => self.source.open(expected, from).await,
-        }
+        let Some(original) = self.cuts.made_of.get(&expected.digest) else {
+            return self.source.open(expected, from).await;
+        };
+        let bytes = self.source.fetch(original).await?.into_bytes().await?;
+        Ok(Unverified::of_rest(expected.digest, self.cuts.cut(original, &bytes)?.0, from))
+    }
+
+    async fn holds(&self, expected: &Descriptor) -> Result<bool> {
+        self.source.holds(expected).await
     }
 
     async fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
@@ -201,7 +257,7 @@ impl Source for Over {
     }
 
     async fn extent(&self, expected: &Descriptor) -> Result<Option<Extent>> {
-        match self.documents.contains_key(&expected.digest) {
+        match self.cuts.made_of.contains_key(&expected.digest) {
             true => Ok(None),
             false => self.source.extent(expected).await,
         }

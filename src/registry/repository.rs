@@ -24,6 +24,11 @@ use crate::oci::{self, Attached, Descriptor, Digest, MediaType, Name, Tag, media
 /// for itself if it is closed, too. A registry that cannot answer now (429, 5xx) is another matter.
 const MOUNT_ANSWERS: &[u16] = &[201, 202, 400, 401, 403, 404, 405, 409, 413, 415, 422, 501];
 
+/// distribution-spec, "Pushing Manifests": 201 is done; 404 says that something it names is missing, which some
+/// registries say with 400 or 422. A registry that cannot answer now (429, 5xx), or takes no such documents at all
+/// (405, 415), has said nothing about missing entries.
+const PROBE_ANSWERS: &[u16] = &[201, 400, 404, 422];
+
 /// A repository, bound to its registry. Names that it is given tell it only the tag.
 #[derive(Clone)]
 pub struct Repository {
@@ -139,14 +144,16 @@ impl Sink for Repository {
     }
 
     async fn takes_sparse(&self, probe: &Kept) -> Result<bool> {
-        match self.put_kept(probe).await {
-            Ok(()) => {
-                self.forget(&probe.digest).await;
-                Ok(true)
-            }
-            Err(error) if matches!(error.kind(), Kind::RegistryRejected | Kind::NotFound) => Ok(false),
-            Err(error) => Err(error),
+        let path = wire::manifest_path(self.path(), probe.digest);
+        let mut call = Call::new(&self.endpoint, Method::PUT, &path, "cannot ask for incomplete indexes")?;
+        call.headers.insert(CONTENT_TYPE, header(probe.media_type.as_str())?);
+        (call.body, call.scope, call.place) = (probe.bytes.clone(), self.pushing(), self.to_string());
+        call.expected = PROBE_ANSWERS;
+        let taken = self.client.send(&self.endpoint, &call).await?.status() == 201;
+        if taken {
+            self.forget(&probe.digest).await;
         }
+        Ok(taken)
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Referring> {

@@ -1,18 +1,17 @@
 //! `export`: registry → plan → policy → bundle.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
-
+use super::output::{self, Target, Words};
 use super::places::{self, Mirror};
-use crate::bundle::{Draft, Out, Packed, Sealing, Writer, check_target, pour};
+use crate::bundle::{Draft, Out, Sealing, check_target, pour};
 use crate::content::{Rate, Watch, file};
-use crate::error::{Error, Exit, Kind, Result, Side};
+use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::manifest::{Manifest, Narrow};
 use crate::oci::Descriptor;
-use crate::plan::{Ahead, Done, Place, Plan, Sources, Survey, Transfer, resolve, transfer};
+use crate::plan::{Ahead, Done, Place, Plan, Sources, Transfer, resolve};
 use crate::policy::{self, BuildFact, Facts, Verdict};
 use crate::registry;
 use crate::release::{Moment, Release};
@@ -32,15 +31,6 @@ pub struct Export {
     pub jobs: usize,
     /// How fast, all together.
     pub rate: Option<Rate>,
-}
-
-/// The file that a bundle is written to.
-#[derive(Clone, Copy)]
-pub struct Target<'a> {
-    /// Its name.
-    pub output: &'a Path,
-    /// Whether a file of that name is replaced once the new one is complete.
-    pub replace: bool,
 }
 
 /// A release whose documents were all read: everything is known, nothing has moved.
@@ -117,7 +107,7 @@ impl Export {
 pub(super) fn check_output(target: Target, keys: &[PathBuf], from: &PathBuf) -> Result<()> {
     let Target { output, replace } = target;
     check_target(output, replace)?;
-    match keys.iter().chain([from]).find(|input| same_file(input, output)) {
+    match keys.iter().chain([from]).find(|input| file::same(input, output)) {
         Some(input) => Err(Error::new(Kind::OutputExists, "the output is one of the inputs")
             .at(output.display())
             .got(input.display())
@@ -138,15 +128,6 @@ fn newest(plan: &Plan) -> Result<Moment> {
         false => Ok(stated),
     }
 }
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |path: &Path| std::fs::metadata(path).map(|facts| (facts.dev(), facts.ino()));
-    matches!((identity(a), identity(b)), (Ok(a), Ok(b)) if a == b)
-}
-
-/// Transfers at once while a bundle is compressed.
-const PACKING_JOBS: usize = 2;
 
 impl Prepared {
     pub(super) fn new(inputs: Inputs) -> Self {
@@ -172,31 +153,20 @@ impl Prepared {
         Draft::new(&self.release, &self.plan, policy::record(self.release.tier, verdicts))
     }
 
-    /// Signs the bundle and writes it to a file.
+    /// Signs the bundle and writes it to a file, compressed if that is what the file is called.
     pub async fn write(
         &self,
         to: Target<'_>,
         keys: &[SigningKey],
         watch: Arc<dyn Watch>,
     ) -> Result<Exported> {
+        let words = Words { verb: "export", moving: self.verb };
         let (sealing, signers) = self.seal(keys)?;
-        let writer = Arc::new(Writer::create(to.output, sealing, to.replace, &|text| watch.note(text))?);
-        if writer.resumed() > 0 {
-            watch.note(&format!("going on with an interrupted export: {} bytes are there", writer.resumed()));
-        }
-        let place =
-            Place { sink: writer.clone(), repository: String::new(), images: Vec::new(), source: None };
-        let everything = Survey::of_empty(&self.plan);
-        let order = Arc::new(self.transfer(vec![place], watch.clone()));
-        let done = transfer(&order, &everything, self.verb).await;
-        if done.is_err() && writer.resumed() > 0 {
-            watch.note("what was pulled is kept beside the bundle: the same command goes on from there");
-        }
-        let done = done?;
-        drop(order);
-        let writer = Arc::into_inner(writer).ok_or_else(file::ended)?;
-        let finished = tokio::task::spawn_blocking(|| writer.finish()).await;
-        let bytes = finished.map_err(|_| file::ended())??;
+        let order = self.transfer(Vec::new(), watch);
+        let (bytes, done) = match to.is_packed() {
+            true => (output::pack(Arc::new(sealing), to, order, words).await?, self.all()),
+            false => output::write(sealing, to, order, words).await?,
+        };
         Ok(Exported { bytes, done, signers })
     }
 
@@ -209,68 +179,15 @@ impl Prepared {
     ) -> Result<Exported> {
         let (sealing, signers) = self.seal(keys)?;
         let nothing = Box::new(|_: &Descriptor| None);
-        let mut ahead = Ahead::new(self.transfer(Vec::new(), watch), limits::AHEAD, nothing);
+        let mut ahead = Ahead::new(self.transfer(Vec::new(), watch), self.verb, limits::AHEAD, nothing);
         // A task of its own: nobody else waits while the pipe is full.
-        let bytes = aside(async move { pour(&sealing, &mut ahead, &mut out).await }).await?;
-        let sent = self.plan.nodes.len();
-        Ok(Exported { bytes, done: Done { sent, sent_bytes: self.plan.bytes(), ..Done::default() }, signers })
+        let bytes = output::aside(async move { pour(&sealing, &mut ahead, &mut out).await }).await?;
+        Ok(Exported { bytes, done: self.all(), signers })
     }
 
-    /// Signs the bundle and writes its compressed form to a file.
-    pub async fn pack(&self, to: Target<'_>, keys: &[SigningKey], watch: Arc<dyn Watch>) -> Result<Exported> {
-        match self.pack_once(to, keys, &watch).await {
-            // It was not written as it stands there, or its disk did not keep it: that costs time, no more.
-            Err((true, error)) if is_damage(&error) => {
-                watch.note(&format!("{}; beginning anew", error.sentence()));
-                self.pack_once(to, keys, &watch).await.map_err(|(_, error)| error)
-            }
-            packed => packed.map_err(|(_, error)| error),
-        }
-    }
-
-    /// On failure also tells whether an interrupted export had been gone on with, which is then given up.
-    async fn pack_once(
-        &self,
-        to: Target<'_>,
-        keys: &[SigningKey],
-        watch: &Arc<dyn Watch>,
-    ) -> Result<Exported, (bool, Error)> {
-        let fresh = |error| (false, error);
-        let (sealing, signers) = self.seal(keys).map_err(fresh)?;
-        let mut packed =
-            Packed::create(to.output, &sealing, to.replace, &|text| watch.note(text)).map_err(fresh)?;
-        let resumed = packed.resumed() > 0;
-        if resumed {
-            watch.note(&format!("going on with an interrupted export: {} bytes are there", packed.resumed()));
-        }
-        let beginnings = packed.beginnings(&sealing);
-        // Compressing is slower than fetching, and needs the memory.
-        let order = self.transfer(Vec::new(), watch.clone());
-        let order = Transfer { jobs: order.jobs.min(if resumed { 1 } else { PACKING_JOBS }), ..order };
-        let mut ahead = Ahead::new(order, limits::AHEAD_OF_FRAMES, beginnings);
-        // A task of its own: nobody else waits while the disk does.
-        let written = aside(async move {
-            match pour(&sealing, &mut ahead, &mut packed).await {
-                Ok(_) => {
-                    // The last moment at which an interruption leaves no bundle.
-                    tokio::task::yield_now().await;
-                    tokio::task::block_in_place(|| packed.finish())
-                }
-                Err(error) => {
-                    if resumed && is_damage(&error) {
-                        packed.give_up();
-                    }
-                    Err(error)
-                }
-            }
-        })
-        .await;
-        if written.as_ref().is_err_and(|error| !is_damage(error)) {
-            watch.note("complete frames are kept beside the bundle: the same command goes on from there");
-        }
-        let bytes = written.map_err(|error| (resumed, error))?;
-        let sent = self.plan.nodes.len();
-        Ok(Exported { bytes, done: Done { sent, sent_bytes: self.plan.bytes(), ..Done::default() }, signers })
+    /// All of it was moved.
+    fn all(&self) -> Done {
+        Done { sent: self.plan.nodes.len(), sent_bytes: self.plan.bytes(), ..Done::default() }
     }
 
     fn transfer(&self, places: Vec<Place>, watch: Arc<dyn Watch>) -> Transfer {
@@ -288,19 +205,4 @@ impl Prepared {
         let signers = signatures.iter().map(|(id, _)| *id).collect();
         Ok((draft.sign(&self.plan, signatures)?, signers))
     }
-}
-
-/// Runs work in a task of its own, which ends with whoever waits for it.
-async fn aside<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    let mut task = JoinSet::new();
-    task.spawn(work);
-    match task.join_next().await {
-        Some(Ok(outcome)) => outcome,
-        _ => Err(file::ended()),
-    }
-}
-
-/// Whether what an interrupted export has left is to blame, and not the source.
-fn is_damage(error: &Error) -> bool {
-    error.kind().exit() == Exit::Untrusted && error.failed_side() != Some(Side::Source)
 }

@@ -1,26 +1,28 @@
 //! `import`: trust first, then know, then permit, then move.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::archive::{self, Arranged};
 use super::inspect::{SignerRecord, signer_records};
+use super::output::Target;
 use super::places::{self, Destination, Renaming};
 use super::site::{Site, sighting};
-use super::sparse::{self, Became, Indexes};
+use super::sparse::{self, Asking, Became, Indexes};
 use super::verify;
-use crate::bundle::{Input, Statement};
+use crate::bundle::{Input, Sealing, Statement};
 use crate::content::{Rate, Watch};
 use crate::error::{Error, Kind, Result, Side};
 use crate::history::{Held, Sighting};
 use crate::layout::LayoutSink;
 use crate::manifest::Narrow;
-use crate::oci::Digest;
+use crate::oci::{Digest, Name};
 use crate::plan::{
-    self, Done, How, Image, Place, Plan, Sources, Sparse, Survey, Transfer, Want, ready, relay, resolve,
-    survey, transfer,
+    self, Done, How, Image, Omitted, Place, Plan, Sources, Survey, TagMove, Transfer, Trimmed, Want, ready,
+    relay, resolve, survey, transfer,
 };
 use crate::registry;
 use crate::store::Store;
@@ -40,6 +42,8 @@ pub struct Import {
     pub indexes: Option<Indexes>,
     /// Whether tags that lead elsewhere may be moved.
     pub overwrite_tags: bool,
+    /// Whether an archive of that name is replaced once the new one is complete.
+    pub overwrite: bool,
     /// Only say what would be done.
     pub dry_run: bool,
     /// Transfers at once.
@@ -86,6 +90,14 @@ pub struct Receipt {
     pub mounted: usize,
     /// Tags set or confirmed, and read back.
     pub tags: usize,
+    /// Bytes of the archive that was written; for a dry run, before it is compressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive_bytes: Option<u64>,
+    /// The archive is compressed.
+    #[serde(skip)]
+    pub packed: bool,
+    /// What the destination does not hold, or not every reader of it takes.
+    pub notes: Vec<String>,
 }
 
 /// One image at the destination.
@@ -98,8 +110,12 @@ pub struct ImportedImage {
     pub digest: Digest,
     /// The top document that it was made from, where its index was trimmed.
     pub trimmed_from: Option<Digest>,
-    /// Its names there, and what each led to before.
+    /// Its names there, and what each led to before. None where another image is the same and has them.
     pub names: Vec<ImportedName>,
+    /// Bytes to send that only this image needs.
+    pub own_bytes_to_send: u64,
+    /// Bytes to send that it shares with others, which are sent once.
+    pub shared_bytes_to_send: u64,
     /// Documents that are attached to it: signatures, SBOMs, attestations.
     pub attached: usize,
     /// Parts of the image that are not at the destination.
@@ -112,6 +128,8 @@ pub struct ImportedImage {
 pub struct ImportedName {
     /// The full name.
     pub name: String,
+    /// What it leads to: the image's top document; in a Docker archive its config, whose digest is the image's id.
+    pub digest: Digest,
     /// `new`, `unchanged` or `moved`.
     pub change: &'static str,
 }
@@ -131,6 +149,7 @@ pub async fn import(
     client: &registry::Client,
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
+    archive::check_order(order)?;
     match origin {
         Origin::File(path) => from_file(order, &path, client, watch).await,
         Origin::Pipe(input, name) => from_pipe(order, input, name, client, watch).await,
@@ -146,10 +165,10 @@ async fn from_file(
     let opened = verify::opened(path, &order.site, &watch).await?;
     let held = order.admit(sighting(opened.statement(), opened.signers(), opened.identity()))?;
     let wants = order.wanted(opened.statement(), opened.wants()?)?;
-    order.reach(client).await?;
-    let plan = Arc::new(opened.plan(&wants).await?);
-    let sparse = opened.sparse(&plan).await?;
-    let task = order.task(plan, sparse, client).await?;
+    order.reach(client, Some(path)).await?;
+    let documents = vec![opened.documents(); wants.len()];
+    let plan = opened.plan(&wants).await?;
+    let mut task = order.task(plan, &documents, opened.statement(), client).await?;
     if task.todo.is_done(&task.plan) && !order.dry_run {
         // Nothing of the bundle will be used: its layers need not be read.
         let done = Done { tags: task.todo.tags.len(), ..Done::default() };
@@ -158,11 +177,20 @@ async fn from_file(
         return Ok(Receipt { verified: "documents", ..receipt });
     }
     let bundle = verify::whole(opened, watch.clone()).await?;
-    let done = match order.dry_run {
-        true => Done::default(),
-        false => {
-            let sources = vec![bundle.source(); wants.len()];
-            let carrier = order.carrier(&task, sources, watch, bundle.readers());
+    // Unpacking and compressing at once would take twice the memory.
+    let bundle =
+        if order.target().is_some_and(|target| target.is_packed()) { bundle.sparing() } else { bundle };
+    let sources = vec![bundle.source(); wants.len()];
+    let carrier = order.carrier(&task, sources, watch, bundle.readers());
+    let done = match (task.sealing.take(), order.target()) {
+        _ if order.dry_run => Done::default(),
+        (Some(sealing), Some(target)) => {
+            let (bytes, done) = archive::write(sealing, target, carrier).await?;
+            task.archive_bytes = Some(bytes);
+            Done { tags: task.todo.tags.len(), ..done }
+        }
+        _ => {
+            let carrier = Arc::new(carrier);
             ready(&carrier, &task.todo).await?;
             transfer(&carrier, &task.todo, "pushing").await.map_err(|e| task.explain(e))?
         }
@@ -182,20 +210,25 @@ async fn from_pipe(
     let piped = verify::received(input, name, &order.site, &watch).await?;
     let held = order.admit(sighting(piped.statement(), piped.signers(), piped.identity()))?;
     let wants = order.wanted(piped.statement(), piped.wants()?)?;
-    order.reach(client).await?;
+    order.reach(client, None).await?;
     piped.check_documents().await?;
 
     let sources: Sources = vec![piped.clone(); wants.len()];
-    let plan = Arc::new(resolve(&wants, &sources).await?);
-    let sparse = plan::sparse(&plan, &sources).await?;
-    let task = order.task(plan, sparse, client).await?;
-    let done = match order.dry_run {
-        true => {
+    let plan = resolve(&wants, &sources).await?;
+    let mut task = order.task(plan, &sources, piped.statement(), client).await?;
+    let carrier = order.carrier(&task, sources, watch.clone(), usize::MAX);
+    let done = match (task.sealing.take(), order.target()) {
+        _ if order.dry_run => {
             verify::rest(&piped, watch).await?;
             Done::default()
         }
-        false => {
-            let carrier = order.carrier(&task, sources, watch, usize::MAX);
+        (Some(sealing), Some(target)) => {
+            let (bytes, done) = archive::receive(sealing, target, carrier, piped.clone()).await?;
+            task.archive_bytes = Some(bytes);
+            Done { tags: task.todo.tags.len(), ..done }
+        }
+        _ => {
+            let carrier = Arc::new(carrier);
             ready(&carrier, &task.todo).await?;
             let mut left = task.todo.clone();
             let mut done = relay(&carrier, &mut left, piped.as_ref()).await?;
@@ -233,7 +266,7 @@ impl Import {
     }
 
     /// Whether the destination is there, and takes the login at hand. Tells it nothing of the bundle.
-    async fn reach(&self, client: &registry::Client) -> Result<()> {
+    async fn reach(&self, client: &registry::Client, bundle: Option<&Path>) -> Result<()> {
         match &self.destination {
             // A web server that is no registry answers 404 to everything, which must not look like "empty".
             Destination::Registry(registry, _) => {
@@ -241,82 +274,111 @@ impl Import {
             }
             Destination::Layout(directory) => LayoutSink::new(directory).map(drop),
             Destination::Store(directory) => Store::at(directory).map(drop),
+            Destination::Archive(_, file) => archive::check_file(self, file, bundle),
         }
     }
 
     /// What there is to do, with indexes that the destination takes.
-    async fn task(&self, plan: Arc<Plan>, sparse: Option<Sparse>, client: &registry::Client) -> Result<Task> {
+    async fn task(
+        &self,
+        plan: Plan,
+        documents: &Sources,
+        statement: &Statement,
+        client: &registry::Client,
+    ) -> Result<Task> {
+        let originals = plan.images.iter().map(|image| (image.source.clone(), image.digest)).collect();
         // Registries judge what they are given; other places do not.
-        let judges = matches!(self.destination, Destination::Registry(..));
-        let (indexes, (places, todo)) = match (&sparse, self.indexes) {
-            (None, _) => (Became::Complete, self.survey(&plan, client).await?),
-            (Some(_), Some(Indexes::Refuse)) => return Err(sparse::refuse(&plan)),
-            (Some(sparse), Some(Indexes::Trim)) => {
-                (Became::Trimmed, self.survey(&sparse.trimmed, client).await?)
-            }
-            (Some(sparse), None) if judges => self.ask(&plan, sparse, client).await?,
-            (Some(_), _) => (Became::Kept, self.survey(&plan, client).await?),
+        let asks = self.indexes.is_none() && matches!(self.destination, Destination::Registry(..));
+        let lacking = plan::lacking(&plan, documents).await?;
+        let (trimmed, indexes) = match self.indexes {
+            _ if lacking.is_empty() => (None, Became::Complete),
+            Some(Indexes::Refuse) => return Err(sparse::refuse(&plan)),
+            Some(Indexes::Trim) => (Some(Trimmed::new(&plan, documents, &lacking).await?), Became::Trimmed),
+            None if asks => self.ask(&plan, documents, &lacking, client).await?,
+            Some(Indexes::Keep) | None => (None, Became::Kept),
         };
-        let originals = plan.images.iter().map(|image| image.digest).collect();
-        let plan = match (&sparse, indexes) {
-            (Some(sparse), Became::Trimmed) => sparse.trimmed.clone(),
-            _ => plan,
-        };
-        Ok(Task { plan, originals, sparse, indexes, places, todo })
+        let planned = trimmed.as_ref().map_or(plan, |trimmed| (*trimmed.plan).clone());
+        let Arranged { plan, notes } = archive::arranged(self, planned, statement)?;
+        let (places, todo) = self.survey(&plan, client).await?;
+        if !self.overwrite_tags {
+            refuse_conflicts(&plan, &todo, None)?;
+        }
+        let sealing = archive::sealing(self, &plan, &todo)?;
+        let archive_bytes = sealing.as_ref().map(Sealing::total);
+        let plan = Arc::new(plan);
+        Ok(Task { plan, originals, trimmed, indexes, places, todo, notes, sealing, archive_bytes })
     }
 
-    /// What the destination takes, and what there is to do then. Nothing is offered to it where tags lead
-    /// elsewhere either way.
+    /// What the destination takes. Nothing is offered to it where tags lead elsewhere either way.
     async fn ask(
         &self,
         plan: &Plan,
-        sparse: &Sparse,
+        sources: &Sources,
+        lacking: &BTreeSet<usize>,
         client: &registry::Client,
-    ) -> Result<(Became, (Vec<Place>, Survey))> {
-        let (kept, trimmed) = (self.survey(plan, client).await, self.survey(&sparse.trimmed, client).await);
-        let places = match (&kept, &trimmed) {
-            (Ok((places, _)), _) | (Err(_), Ok((places, _))) => places,
-            (Err(_), Err(_)) => return kept.map(|surveyed| (Became::Kept, surveyed)),
-        };
-        match sparse::ask(plan, sparse, places, self.dry_run, self.jobs).await? {
-            Became::Trimmed => Ok((Became::Trimmed, trimmed?)),
-            other => Ok((other, kept?)),
+    ) -> Result<(Option<Trimmed>, Became)> {
+        let (places, todo) = self.survey(plan, client).await?;
+        let trimmed = Trimmed::new(plan, sources, lacking).await?;
+        if !self.overwrite_tags {
+            refuse_conflicts(plan, &todo, Some(&trimmed.plan))?;
+        }
+        let (places, todo, trimmed_all) = (&places, &todo, &trimmed);
+        let (dry_run, jobs) = (self.dry_run, self.jobs);
+        let asking = Asking { plan, sources, lacking, trimmed: trimmed_all, places, todo, dry_run, jobs };
+        match asking.ask().await? {
+            (nodes, decided) if nodes.is_empty() => {
+                Ok((None, if decided { Became::Kept } else { Became::Undecided }))
+            }
+            (nodes, _) if nodes == *lacking => Ok((Some(trimmed), Became::Trimmed)),
+            (nodes, _) => Ok((Some(Trimmed::new(plan, sources, &nodes).await?), Became::Trimmed)),
         }
     }
 
     async fn survey(&self, plan: &Plan, client: &registry::Client) -> Result<(Vec<Place>, Survey)> {
         let places = places::places(plan, &self.destination, &self.renamings, client)?;
         let todo = survey(plan, &places, self.jobs).await?;
-        if !self.overwrite_tags {
-            refuse_conflicts(plan, &todo)?;
-        }
         Ok((places, todo))
     }
 
     /// Who is to do it.
-    fn carrier(&self, task: &Task, sources: Sources, watch: Arc<dyn Watch>, readers: usize) -> Arc<Transfer> {
-        let sources = match (&task.sparse, task.indexes) {
-            (Some(sparse), Became::Trimmed) => sparse.over(sources),
-            _ => sources,
+    fn carrier(&self, task: &Task, sources: Sources, watch: Arc<dyn Watch>, readers: usize) -> Transfer {
+        let sources = match &task.trimmed {
+            Some(trimmed) => trimmed.over(sources),
+            None => sources,
         };
         let (plan, places, jobs) = (task.plan.clone(), task.places.clone(), self.jobs.min(readers));
-        Arc::new(Transfer { plan, sources, places, jobs, rate: self.rate.clone(), watch })
+        Transfer { plan, sources, places, jobs, rate: self.rate.clone(), watch }
+    }
+
+    /// The file that is written, where it is one.
+    fn target(&self) -> Option<Target<'_>> {
+        match &self.destination {
+            Destination::Archive(_, output) => Some(Target { output, replace: self.overwrite }),
+            _ => None,
+        }
     }
 }
 
 /// What there is to do.
 struct Task {
     plan: Arc<Plan>,
-    /// The top documents of the bundle's images.
-    originals: Vec<Digest>,
-    sparse: Option<Sparse>,
+    /// The bundle's images: what they are called there, and their top documents.
+    originals: Vec<(Name, Digest)>,
+    trimmed: Option<Trimmed>,
     indexes: Became,
     places: Vec<Place>,
     todo: Survey,
+    notes: Vec<String>,
+    /// For an archive: all of it but its blobs.
+    sealing: Option<Sealing>,
+    /// And its bytes.
+    archive_bytes: Option<u64>,
 }
 
-fn refuse_conflicts(plan: &Plan, todo: &Survey) -> Result<()> {
-    let conflicts: Vec<_> = todo.conflicts(plan).collect();
+/// Refuses to move tags that lead elsewhere; what they lead to in `also` is no elsewhere.
+fn refuse_conflicts(plan: &Plan, todo: &Survey, also: Option<&Plan>) -> Result<()> {
+    let elsewhere = |tag: &&TagMove| also.is_none_or(|also| tag.before != tag.target(also));
+    let conflicts: Vec<_> = todo.conflicts(plan).filter(elsewhere).collect();
     let Some(first) = conflicts.first() else { return Ok(()) };
     let what = match conflicts.len() {
         1 => "a tag leads to another image already".to_owned(),
@@ -335,14 +397,17 @@ impl Task {
     /// A registry that checks the children of an index refuses one of which some were left out; one that checks
     /// for layers may do so with those that are not distributed.
     fn explain(&self, error: Error) -> Error {
-        let lacks = |image: &Image| image.omitted.iter().any(|omitted| omitted.digest.is_some());
-        match (error.kind(), self.indexes) {
-            (Kind::RegistryRejected | Kind::NotFound, Became::Kept) => error.hint_instead(
+        let misses = matches!(error.kind(), Kind::RegistryRejected | Kind::NotFound)
+            && error.to_string().contains("MANIFEST_");
+        let lacks = |image: &Image| image.omitted.iter().any(Omitted::is_layer);
+        match (misses, self.indexes) {
+            (true, Became::Kept) => error.hint_instead(
                 "some platforms were left out of these images: where a registry takes only complete ones, \
                  --sparse trim writes indexes that name only what is there",
             ),
-            (Kind::RegistryRejected | Kind::NotFound, _) if self.plan.images.iter().any(lacks) => error.hint_instead(
-                "these images have layers that are not distributed with them: the registry must be told to take such images (docker-registry: validation.manifests.urls.allow)",
+            (true, _) if self.plan.images.iter().any(lacks) => error.hint_instead(
+                "these images have layers that are not distributed with them: the registry must be told to take \
+                 such images (docker-registry: validation.manifests.urls.allow)",
             ),
             _ => error,
         }
@@ -350,22 +415,29 @@ impl Task {
 }
 
 fn receipt(order: &Import, task: &Task, done: Done, statement: &Statement, signers: &Signers) -> Receipt {
-    let Task { plan, originals, indexes, todo, .. } = task;
+    let Task { plan, originals, indexes, todo, notes, archive_bytes, .. } = task;
+    let shares = todo.shares(plan);
     let image = |(number, image): (usize, &Image)| {
-        let tags = todo.tags.iter().filter(|tag| tag.image == number && tag.name.tag.subject().is_none());
-        let names = tags.map(|tag| ImportedName {
-            name: tag.name.to_string(),
-            change: match tag.before {
+        // The image's own: the others lead to what is attached to it.
+        let own = |tag: &&TagMove| tag.image == number && plan.roots.get(number) == Some(&tag.node);
+        let names = todo.tags.iter().filter(own).map(|tag| {
+            let digest = tag.target(plan).unwrap_or(image.digest);
+            let change = match tag.before {
                 None => "new",
-                Some(before) if before == image.digest => "unchanged",
+                Some(before) if before == digest => "unchanged",
                 Some(_) => "moved",
-            },
+            };
+            ImportedName { name: tag.name.to_string(), digest, change }
         });
+        let share = shares.get(number).copied().unwrap_or_default();
+        let original = originals.get(number);
         ImportedImage {
-            source: image.source.to_string(),
+            source: original.map_or(&image.source, |(name, _)| name).to_string(),
             digest: image.digest,
-            trimmed_from: originals.get(number).copied().filter(|original| *original != image.digest),
+            trimmed_from: original.map(|(_, digest)| *digest).filter(|digest| *digest != image.digest),
             names: names.collect(),
+            own_bytes_to_send: share.own,
+            shared_bytes_to_send: share.shared,
             attached: image.referrers.iter().map(|one| one.digest).collect::<HashSet<_>>().len(),
             omitted: image.omitted.iter().filter(|omitted| omitted.digest.is_some()).count(),
         }
@@ -389,5 +461,8 @@ fn receipt(order: &Import, task: &Task, done: Done, statement: &Statement, signe
         adopted: done.adopted,
         mounted: done.mounted,
         tags: done.tags,
+        archive_bytes: *archive_bytes,
+        packed: order.target().is_some_and(|target| target.is_packed()),
+        notes: notes.clone(),
     }
 }

@@ -1,11 +1,13 @@
 //! One verb, one file: the sequence of what happens, as prose. Verbs take what was meant, not what
 //! was typed, and return what was done; they print nothing.
 
+pub mod archive;
 pub mod demo;
 pub mod export;
 pub mod import;
 pub mod inspect;
 pub mod key;
+pub mod output;
 pub mod places;
 pub mod serve;
 pub mod sign;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::archive::Blank;
 use crate::artifact::{self, ChartsOnly, Recipe};
 use crate::content::{Remembered, Source};
 use crate::error::{Error, Kind, Result};
@@ -187,6 +188,44 @@ pub enum Destination {
     Layout(PathBuf),
     /// The store of a registry.
     Store(PathBuf),
+    /// An archive that other tools load.
+    Archive(Form, PathBuf),
+}
+
+/// What kind of archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// An OCI layout in a tar.
+    Oci,
+    /// What `docker load` takes.
+    Docker,
+}
+
+impl Form {
+    const ALL: [Form; 2] = [Form::Oci, Form::Docker];
+
+    /// What stands before the file's name.
+    fn prefix(self) -> &'static str {
+        match self {
+            Form::Oci => "oci-archive:",
+            Form::Docker => "docker-archive:",
+        }
+    }
+
+    /// The archive that a text names, if it names one.
+    fn read(text: &str) -> Option<Result<Destination>> {
+        let (form, file) =
+            Form::ALL.into_iter().find_map(|form| Some((form, text.strip_prefix(form.prefix())?)))?;
+        let wrong = |what: &str| Err(Error::new(Kind::Usage, what.to_owned()).got(format_args!("{text:?}")));
+        Some(match file {
+            "" | "-" => wrong("an archive needs a file's name")
+                .map_err(|e| e.expected(format_args!("{}FILE", form.prefix()))),
+            // skopeo and podman take what follows it for the name of an image.
+            file if file.contains(':') => wrong("no reader of archives takes a file with a ':' in its name")
+                .map_err(|e| e.hint("images keep their names in an archive; --map changes them")),
+            file => Ok(Destination::Archive(form, file.into())),
+        })
+    }
 }
 
 impl FromStr for Destination {
@@ -196,16 +235,19 @@ impl FromStr for Destination {
         let wrong = || {
             Error::new(Kind::Usage, "not a destination")
                 .got(format_args!("{:?}", shown(text)))
-                .expected("docker://host[:port][/prefix], oci:DIRECTORY or store:DIRECTORY")
+                .expected("docker://host[:port][/prefix], oci:DIRECTORY, store:DIRECTORY, oci-archive:FILE or docker-archive:FILE")
         };
+        if let Some(archive) = Form::read(text) {
+            return archive;
+        }
         match (text.strip_prefix("oci:"), text.strip_prefix("store:")) {
             (Some(""), _) | (_, Some("")) => return Err(wrong()),
             (Some(directory), _) => return Ok(Destination::Layout(directory.into())),
             (_, Some(directory)) => return Ok(Destination::Store(directory.into())),
             (None, None) => {}
         }
-        if ["oci-archive:", "docker-archive:", "dir:"].iter().any(|known| text.starts_with(known)) {
-            return Err(wrong().hint("this version writes to registries, their stores, and OCI layouts"));
+        if text.starts_with("dir:") {
+            return Err(wrong().hint("for skopeo's directories, copy from one of these with skopeo"));
         }
         let address = text.strip_prefix("docker://").unwrap_or(text);
         if address.contains("://") {
@@ -230,6 +272,7 @@ impl std::fmt::Display for Destination {
             Destination::Registry(registry, Some(prefix)) => write!(f, "docker://{registry}/{prefix}"),
             Destination::Layout(directory) => write!(f, "oci:{}", directory.display()),
             Destination::Store(directory) => write!(f, "store:{}", directory.display()),
+            Destination::Archive(form, file) => write!(f, "{}{}", form.prefix(), file.display()),
         }
     }
 }
@@ -271,8 +314,8 @@ pub fn renamed(name: &Name, destination: &Destination, renamings: &[Renaming]) -
         Destination::Registry(registry, None) => (registry.clone(), path),
         // A store is one registry, whatever that will be called.
         Destination::Store(_) => ("store".parse()?, path),
-        // A layout keeps full names.
-        Destination::Layout(_) => (registry, path),
+        // A layout keeps full names, in a directory or in a file.
+        Destination::Layout(_) | Destination::Archive(..) => (registry, path),
     };
     let repository = path.parse().map_err(|e: Error| e.at(name).hint("check the --map rules"))?;
     Ok(Name { registry, repository, tag: name.tag.clone() })
@@ -295,7 +338,7 @@ impl Renaming {
         let path = format!("{}{rest}", self.to);
         let path = path.trim_start_matches('/');
         match (destination, path.split_once('/')) {
-            (Destination::Layout(_), Some((host, path)))
+            (Destination::Layout(_) | Destination::Archive(..), Some((host, path)))
                 if host.contains(['.', ':']) || host == "localhost" =>
             {
                 Ok((host.parse()?, path.to_owned()))
@@ -374,7 +417,7 @@ pub fn places(
             Destination::Registry(..) | Destination::Store(_) => {
                 renamed(&image.source, destination, renamings)?.repository.to_string()
             }
-            Destination::Layout(_) => String::new(),
+            Destination::Layout(_) | Destination::Archive(..) => String::new(),
         };
         grouped.entry(repository).or_default().push((number, names));
     }
@@ -388,6 +431,7 @@ pub fn places(
             Destination::Layout(directory) => {
                 Place { sink: Arc::new(LayoutSink::new(directory)?), repository, images, source: None }
             }
+            Destination::Archive(..) => Place { sink: Arc::new(Blank), repository, images, source: None },
             Destination::Store(directory) => {
                 let there = Arc::new(stores.at(directory, Store::at)?.shelf(&repository.parse()?));
                 Place { sink: there.clone(), repository, images, source: Some(there) }

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::export::{Inputs, Prepared, Target, check_output};
+use super::export::{Inputs, Prepared, check_output};
+use super::output::Target;
 use super::site::Site;
 use super::verify;
 use crate::bundle::Statement;

@@ -1,11 +1,13 @@
 //! Images of which platforms were left out: their indexes name what is not there. Some registries take such an
 //! index, others insist on complete ones; there a trimmed index goes in its place.
 
+use std::collections::BTreeSet;
+
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result, Side};
-use crate::plan::{Image, Place, Plan, Sparse};
+use crate::plan::{Omitted, Place, Plan, Sources, Survey, Trimmed, probe};
 
 /// What is to be done about indexes of which entries were left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub enum Became {
     Complete,
     /// They went as they are: the digests stay the same.
     Kept,
-    /// Trimmed ones went in their place, which have other digests.
+    /// Trimmed ones went in the place of some of them, which have other digests.
     Trimmed,
     /// A dry run does not find out.
     Undecided,
@@ -34,46 +36,69 @@ pub enum Became {
 
 /// Refuses images of which something was left out.
 pub fn refuse(plan: &Plan) -> Error {
-    let lacks = |image: &&Image| image.omitted.iter().any(|omitted| omitted.digest.is_some());
-    let image = plan.images.iter().find(lacks);
-    let left = image.and_then(|image| image.omitted.iter().find(|omitted| omitted.digest.is_some()));
-    let platform = left.and_then(|omitted| omitted.platform.as_ref());
+    let left = plan.images.iter().find_map(|image| {
+        image.omitted.iter().find(|omitted| omitted.is_entry()).map(|omitted| (image, omitted))
+    });
+    let platform = left.and_then(|(_, omitted): (_, &Omitted)| omitted.platform.as_ref());
     Error::new(Kind::PolicyRefused, "an image is incomplete, and --sparse refuse takes only complete ones")
-        .at(image.map(Image::label).unwrap_or_default())
+        .at(left.map(|(image, _)| image.label()).unwrap_or_default())
         .got(format_args!("no {}", platform.map_or("part of it".to_owned(), ToString::to_string)))
         .hint("get a bundle with all platforms, ask for all of them, or let the index go: --sparse keep, --sparse trim")
 }
 
-/// Asks the places which of them take indexes of which entries are missing. What is there already answers for
-/// itself; else each is offered an index of nothing but missing entries, unless this is a `dry` run.
-pub async fn ask(plan: &Plan, sparse: &Sparse, places: &[Place], dry: bool, jobs: usize) -> Result<Became> {
-    let asks = places.iter().flat_map(|place| {
-        let nodes = plan.closure(place.images.iter().map(|(image, _)| *image));
-        let lacking = sparse.lacking.iter().filter(move |(node, _)| nodes.binary_search(node).is_ok());
-        lacking.map(move |(node, probe)| async move {
-            let there = async |plan: &Plan| match plan.nodes.get(*node) {
-                Some(node) => place.sink.exists(&node.descriptor).await,
-                None => Ok(false),
-            };
-            if there(plan).await? {
-                return Ok(Became::Kept);
-            }
-            if there(&sparse.trimmed).await? {
-                return Ok(Became::Trimmed);
-            }
-            match dry {
-                true => Ok(Became::Undecided),
-                false if place.sink.takes_sparse(probe).await? => Ok(Became::Kept),
-                false => Ok(Became::Trimmed),
-            }
-        })
-    });
-    let answers: Result<Vec<Became>> = stream::iter(asks).buffered(jobs.max(1)).try_collect().await;
-    let answers = answers.map_err(|e: Error| e.side(Side::Destination))?;
-    let any = |one| answers.contains(&one);
-    Ok(match (any(Became::Trimmed), any(Became::Undecided)) {
-        (true, _) => Became::Trimmed,
-        (false, true) => Became::Undecided,
-        (false, false) => Became::Kept,
-    })
+/// What is to be asked, and whom.
+pub struct Asking<'a> {
+    /// The plan, with its indexes as they are.
+    pub plan: &'a Plan,
+    /// Where its documents come from.
+    pub sources: &'a Sources,
+    /// The indexes that lack something.
+    pub lacking: &'a BTreeSet<usize>,
+    /// The plan with all of them trimmed.
+    pub trimmed: &'a Trimmed,
+    /// Where they go.
+    pub places: &'a [Place],
+    /// What is there.
+    pub todo: &'a Survey,
+    /// Nothing may be offered.
+    pub dry_run: bool,
+    /// Questions at once.
+    pub jobs: usize,
+}
+
+impl Asking<'_> {
+    /// The indexes that have to be trimmed, and whether that is all that can be said. What is there already answers
+    /// for itself; else the place is offered an index of nothing but the missing entries.
+    pub async fn ask(&self) -> Result<(BTreeSet<usize>, bool)> {
+        let asks = self.places.iter().enumerate().flat_map(|(number, place)| {
+            let nodes = self.plan.closure(place.images.iter().map(|(image, _)| *image));
+            let lacking = self.lacking.iter().filter(move |node| nodes.binary_search(node).is_ok());
+            lacking.map(move |node| async move { Ok((*node, self.ask_for(*node, number, place).await?)) })
+        });
+        let answers: Result<Vec<(usize, Became)>> =
+            stream::iter(asks).buffered(self.jobs.max(1)).try_collect().await;
+        let answers = answers.map_err(|e: Error| e.side(Side::Destination))?;
+        let trimmed = answers.iter().filter(|(_, became)| *became == Became::Trimmed);
+        let decided = answers.iter().all(|(_, became)| *became != Became::Undecided);
+        Ok((trimmed.map(|(node, _)| *node).collect(), decided))
+    }
+
+    async fn ask_for(&self, node: usize, number: usize, place: &Place) -> Result<Became> {
+        if !self.todo.moves.iter().any(|one| (one.node, one.place) == (node, number)) {
+            return Ok(Became::Kept);
+        }
+        if let Some(trimmed) = self.trimmed.plan.nodes.get(node)
+            && place.sink.exists(&trimmed.descriptor).await?
+        {
+            return Ok(Became::Trimmed);
+        }
+        if self.dry_run {
+            return Ok(Became::Undecided);
+        }
+        let probe = probe(self.plan, self.sources, node).await?;
+        let taken = place.sink.takes_sparse(&probe).await.map_err(|e| {
+            e.hint("whether it takes indexes of which entries are missing could not be found out: --sparse keep and --sparse trim do not ask")
+        })?;
+        Ok(if taken { Became::Kept } else { Became::Trimmed })
+    }
 }

@@ -86,6 +86,18 @@ impl Layout {
         layout
     }
 
+    /// One that is there already.
+    pub fn open(root: PathBuf) -> Self {
+        let index: Value = serde_json::from_slice(&fs::read(root.join("index.json")).unwrap()).unwrap();
+        Layout { root, entries: index["manifests"].as_array().unwrap().clone() }
+    }
+
+    /// What a name leads to.
+    pub fn entry(&self, name: &str) -> Value {
+        let named = |entry: &&Value| entry["annotations"]["org.opencontainers.image.ref.name"] == name;
+        self.entries.iter().find(named).unwrap().clone()
+    }
+
     /// Adds an image under a name, moving the name if it is given already. Returns its digest.
     pub fn add(&mut self, name: &str, image: &Image) -> String {
         let top = self.image(image);

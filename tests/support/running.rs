@@ -1,9 +1,11 @@
 //! A command while it runs, so that something can happen to it.
 
+use std::fs;
 use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::Run;
 
@@ -75,4 +77,41 @@ fn read(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
         pipe.read_to_end(&mut text).unwrap();
         text
     })
+}
+
+/// Looks again and again until something is so.
+#[track_caller]
+pub fn until(mut so: impl FnMut() -> bool) {
+    let (_open, never) = mpsc::channel::<()>();
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < Duration::from_secs(30), "waited in vain");
+        let _ = never.recv_timeout(Duration::from_millis(5));
+    }
+}
+
+/// How long a command took, and its peak memory in bytes as the kernel counts it.
+pub fn watched(mut command: Command) -> (Duration, u64) {
+    let began = Instant::now();
+    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", process.id());
+    let mut stderr = process.stderr.take().unwrap();
+    let (send, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut said = String::new();
+        let _ = stderr.read_to_string(&mut said);
+        let _ = send.send(said);
+    });
+    let mut peak = 0;
+    let said = loop {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        peak = peak.max(kilobytes.unwrap_or_default() * 1024);
+        if let Ok(said) = ended.recv_timeout(Duration::from_millis(2)) {
+            break said;
+        }
+    };
+    assert!(process.wait().unwrap().success(), "{said}");
+    (began.elapsed(), peak)
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -88,6 +89,12 @@ impl Seekable {
     /// As many as threads were announced: more readers than that share them.
     pub fn turns(&self) -> Arc<Semaphore> {
         self.turns.clone()
+    }
+
+    /// One reads at a time from now on: memory that was for several is given back.
+    pub fn spare(&self) {
+        self.cache.shrink();
+        lock(&self.unpackers).clear();
     }
 
     /// Plain bytes.
@@ -304,7 +311,7 @@ type Cell = Arc<OnceLock<Option<Vec<u8>>>>;
 struct Cache {
     /// Bytes of a frame, and of all that are kept.
     frame: u64,
-    budget: u64,
+    budget: AtomicU64,
     /// The least recently used one in front.
     slots: Mutex<Vec<Slot>>,
     /// What frames were in that had to go. Not freed: allocators keep what one thread frees from the others.
@@ -321,6 +328,7 @@ impl Cache {
     /// A frame for each thread that reads, and one more that they go on with.
     fn new(frame: u64, threads: usize) -> Self {
         let budget = (threads as u64).saturating_add(1).saturating_mul(frame);
+        let budget = AtomicU64::new(budget);
         Cache { frame, budget, slots: Mutex::default(), spare: Mutex::default() }
     }
 
@@ -333,7 +341,7 @@ impl Cache {
             None => Slot { number, size, cell: Cell::default() },
         };
         let mut used: u64 = slots.iter().map(|slot| slot.size).sum::<u64>() + size;
-        while used > self.budget && !slots.is_empty() {
+        while used > self.budget.load(Ordering::Relaxed) && !slots.is_empty() {
             let oldest = slots.remove(0);
             used -= oldest.size;
             self.give_back(oldest.cell);
@@ -341,6 +349,13 @@ impl Cache {
         let cell = slot.cell.clone();
         slots.push(slot);
         cell
+    }
+
+    /// One frame from now on.
+    fn shrink(&self) {
+        self.budget.store(self.frame, Ordering::Relaxed);
+        lock(&self.slots).clear();
+        lock(&self.spare).clear();
     }
 
     /// Takes this very cell out, so that the frame is tried again when it is asked for again.

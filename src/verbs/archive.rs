@@ -1,0 +1,237 @@
+//! Archives as destinations of an import: one file that other tools load, planned to the last byte before
+//! any of it is written, as a bundle is. It has its name only when all of the bundle was verified and all
+//! of it is on the disk.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::import::Import;
+use super::output::{self, Target, Words};
+use super::places::{Destination, Form};
+use crate::bundle::{Piped, Sealing, Statement, check_target, docker_archive, oci_archive};
+use crate::content::{Reader, Sink, file};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Name};
+use crate::plan::{Done, Image, Node, Plan, Survey, Transfer};
+
+const WORDS: Words = Words { verb: "import", moving: "writing" };
+
+/// What `.partial` and the journal beside it are called.
+const BESIDE: [&str; 3] = ["", ".partial", ".partial.journal"];
+
+/// What is wrong with the order itself, known before the bundle is looked at.
+pub fn check_order(order: &Import) -> Result<()> {
+    let Destination::Archive(form, _) = &order.destination else {
+        return match order.overwrite {
+            true => Err(Error::new(Kind::Usage, "--overwrite has nothing to replace here")
+                .got(&order.destination)
+                .expected("oci-archive:FILE or docker-archive:FILE")
+                .hint("--overwrite-tags moves tags that lead elsewhere")),
+            false => Ok(()),
+        };
+    };
+    if order.overwrite_tags {
+        return Err(Error::new(Kind::Usage, "--overwrite-tags has no tags to move in an archive")
+            .hint("--overwrite replaces the file, once the new one is complete"));
+    }
+    match (form, order.narrow.platforms.as_slice()) {
+        (Form::Oci, _) | (Form::Docker, [_]) => Ok(()),
+        (Form::Docker, platforms) => {
+            Err(Error::new(Kind::Usage, "a Docker archive holds exactly one platform of each image")
+                .got(format_args!("{} platforms", platforms.len()))
+                .expected("--platform P, such as --platform linux/amd64")
+                .hint("write an archive for each platform, or oci-archive:FILE, which holds all of them"))
+        }
+    }
+}
+
+/// Whether the file may be written: not over what it is made from.
+pub fn check_file(order: &Import, path: &Path, bundle: Option<&Path>) -> Result<()> {
+    check_target(path, order.overwrite)?;
+    let beside = |suffix: &&&str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        bundle.is_some_and(|bundle| file::same(bundle, Path::new(&name)))
+    };
+    match BESIDE.iter().find(beside) {
+        Some(suffix) => Err(Error::new(Kind::OutputExists, "the bundle itself would be overwritten")
+            .at(format_args!("{}{suffix}", path.display()))
+            .hint("name another file")),
+        None => Ok(()),
+    }
+}
+
+/// The plan as it is carried out, and what is to be said of it.
+pub struct Arranged {
+    /// For an archive: its blobs, in their order there.
+    pub plan: Plan,
+    /// What the destination does not hold, or not every reader takes.
+    pub notes: Vec<String>,
+}
+
+/// Arranges a plan for the destination. An archive has its blobs in the order of the bundle, so that both are
+/// written and read from front to back, whatever part of the bundle it holds.
+pub fn arranged(order: &Import, plan: Plan, statement: &Statement) -> Result<Arranged> {
+    let Destination::Archive(form, path) = &order.destination else {
+        return Ok(Arranged { plan, notes: Vec::new() });
+    };
+    let (plan, notes) = match form {
+        Form::Oci => (plan, Vec::new()),
+        Form::Docker => {
+            let target = Target { output: path, replace: order.overwrite };
+            (loadable(&plan)?, docker_notes(&plan, target.is_packed()))
+        }
+    };
+    let places: HashMap<Digest, usize> =
+        statement.blobs().enumerate().map(|(place, digest)| (digest, place)).collect();
+    let mut nodes = plan.closure(0..plan.images.len());
+    nodes.sort_by_key(|node| plan.nodes.get(*node).map(|node| places.get(&node.descriptor.digest)));
+    Ok(Arranged { plan: plan.excerpt(&nodes)?, notes })
+}
+
+/// What Docker loads of a plan: each image leads to its config, and that to its layers.
+fn loadable(plan: &Plan) -> Result<Plan> {
+    let numbers: HashMap<Digest, usize> =
+        plan.nodes.iter().enumerate().map(|(number, node)| (node.descriptor.digest, number)).collect();
+    let manifest = |digest: Digest| numbers.get(&digest).and_then(|number| plan.nodes.get(*number));
+    let is_image = |node: &Node| {
+        let config = node.children.first().and_then(|config| plan.nodes.get(*config));
+        config.is_some_and(|config| config.descriptor.media_type.is_image_config())
+    };
+    let (mut manifests, mut others) = (Vec::new(), BTreeSet::new());
+    for image in &plan.images {
+        match the_build(image)?.and_then(manifest).filter(|manifest| is_image(manifest)) {
+            Some(manifest) => manifests.push(manifest),
+            None => _ = others.insert(image.name.as_str()),
+        }
+    }
+    require_images(plan, &others)?;
+    let mut loadable = plan.clone();
+    loadable.nodes.iter_mut().for_each(|node| node.children.clear());
+    loadable.attached.iter_mut().for_each(Vec::clear);
+    let tops = loadable.roots.iter_mut().zip(&mut loadable.images);
+    for ((root, image), manifest) in tops.zip(manifests) {
+        let Some((config, layers)) = manifest.children.split_first() else { continue };
+        *root = *config;
+        (image.omitted, image.referrers) = (Vec::new(), Vec::new());
+        // Two images with one config are one image to Docker, whichever way their layers are compressed.
+        if let Some(node) = loadable.nodes.get_mut(*config).filter(|node| node.children.is_empty()) {
+            node.children = layers.to_vec();
+        }
+    }
+    Ok(loadable)
+}
+
+/// The build that is in the plan, of which the platform was asked for; `None` for what has no platform.
+fn the_build(image: &Image) -> Result<Option<Digest>> {
+    let builds: BTreeSet<Digest> = image.platforms.iter().map(|build| build.digest).collect();
+    match builds.len() {
+        0 | 1 => Ok(builds.first().copied()),
+        count => Err(Error::new(Kind::Usage, "an image has more than one build for this platform")
+            .at(&image.source)
+            .got(format_args!("{count} builds"))
+            .hint("a Docker archive cannot tell them apart: write oci-archive:FILE instead")),
+    }
+}
+
+/// What is no image cannot be loaded, and is not left out in silence.
+fn require_images(plan: &Plan, others: &BTreeSet<&str>) -> Result<()> {
+    if others.is_empty() {
+        return Ok(());
+    }
+    let names: BTreeSet<&str> = plan.images.iter().map(|image| image.name.as_str()).collect();
+    let images: Vec<&str> = names.difference(others).copied().collect();
+    let others: Vec<&str> = others.iter().copied().collect();
+    Err(Error::new(Kind::Usage, "a Docker archive holds images, and not everything here is one")
+        .got(others.join(", "))
+        .hint(match images.as_slice() {
+            [] => "oci-archive:FILE holds everything".to_owned(),
+            images => {
+                format!("--image {} leaves the rest out; oci-archive:FILE holds everything", images.join(","))
+            }
+        }))
+}
+
+fn docker_notes(plan: &Plan, packed: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    let attached: BTreeSet<usize> = plan.attached.iter().flatten().copied().collect();
+    if !attached.is_empty() {
+        notes.push(format!(
+            "left out: {} attached to these images (signatures, SBOMs, attestations): a Docker archive cannot hold them, oci-archive:FILE can",
+            if attached.len() == 1 { "1 document that is".to_owned() } else { format!("{} documents that are", attached.len()) }
+        ));
+    }
+    let zstd = plan.nodes.iter().any(|node| node.descriptor.media_type.as_str().ends_with("+zstd"));
+    if zstd || packed {
+        let what = if packed { "the archive is" } else { "some of its layers are" };
+        notes.push(format!("{what} compressed with zstd: Docker loads that from version 23 on"));
+    }
+    notes
+}
+
+/// The archive, decided down to the last byte but for its blobs; `None` for other destinations.
+pub fn sealing(order: &Import, plan: &Plan, todo: &Survey) -> Result<Option<Sealing>> {
+    match &order.destination {
+        Destination::Archive(Form::Oci, _) => oci_archive(plan, &todo.tags).map(Some),
+        Destination::Archive(Form::Docker, _) => docker_archive(plan, &todo.tags).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Writes the archive out of a verified bundle; returns the bytes of the file.
+pub async fn write(sealing: Sealing, to: Target<'_>, carrier: Transfer) -> Result<(u64, Done)> {
+    match to.is_packed() {
+        true => {
+            let done = all(&carrier.plan);
+            Ok((output::pack(Arc::new(sealing), to, carrier, WORDS).await?, done))
+        }
+        false => output::write(sealing, to, carrier, WORDS).await,
+    }
+}
+
+/// The same while the bundle passes by.
+pub async fn receive(
+    sealing: Sealing,
+    to: Target<'_>,
+    carrier: Transfer,
+    passing: Arc<Piped>,
+) -> Result<(u64, Done)> {
+    match to.is_packed() {
+        true => {
+            let done = all(&carrier.plan);
+            let bytes = output::receive_packed(Arc::new(sealing), to, carrier, WORDS, passing).await?;
+            Ok((bytes, done))
+        }
+        false => output::receive(sealing, to, carrier, &passing).await,
+    }
+}
+
+fn all(plan: &Plan) -> Done {
+    Done { sent: plan.nodes.len(), sent_bytes: plan.bytes(), ..Done::default() }
+}
+
+/// An archive before it is written: it has nothing. Only asked, never written to.
+pub struct Blank;
+
+#[async_trait]
+impl Sink for Blank {
+    async fn exists(&self, _: &Descriptor) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn push(&self, _: &Descriptor, _: Reader) -> Result<()> {
+        Err(file::ended())
+    }
+
+    async fn tagged(&self, _: &Name) -> Result<Option<Digest>> {
+        Ok(None)
+    }
+
+    async fn tag(&self, _: &Name, _: &Descriptor, _: Bytes) -> Result<()> {
+        Err(file::ended())
+    }
+}
