@@ -104,7 +104,17 @@ fn lib_lists_every_room_on_its_floor() {
         vec!["text"],
         vec!["error", "limits", "oci", "release"],
         vec!["content", "plan", "trust"],
-        vec!["bundle", "history", "layout", "manifest", "policy", "registry", "server", "store"],
+        vec![
+            "bundle",
+            "docker_archive",
+            "history",
+            "layout",
+            "manifest",
+            "policy",
+            "registry",
+            "server",
+            "store",
+        ],
         vec!["verbs"],
         vec!["cli"],
     ];
