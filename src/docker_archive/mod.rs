@@ -89,7 +89,7 @@ impl DockerArchive {
             Some(other) => Err(Error::new(Kind::RefAmbiguous, "one name leads to two images in the archive")
                 .at(&self.files)
                 .got(format_args!("{name}: {} and {}", first.config, other.config))
-                .hint("name one by its number: source = \"docker-archive:FILE:@0\" in the release manifest")),
+                .hint("say which one in the release manifest's source: behind FILE: the reference @0 means the first image")),
             None => Ok(first),
         }
     }
@@ -137,7 +137,7 @@ impl DockerArchive {
                 Finding::Picked(pick) => pick.to_string(),
                 _ => name.to_string(),
             })
-            .hint("say what it is called there, or its number from 0: source = \"docker-archive:FILE:@0\" in the release manifest")
+            .hint("say what it is called there (source = \"docker-archive:FILE:NAME\" in the release manifest), or its number: @0 means the first image")
     }
 
     /// Where an image's config lies, and its bytes.

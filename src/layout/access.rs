@@ -40,6 +40,14 @@ impl Access {
         }
     }
 
+    /// Whether the archive has such a file.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Access::Directory(_) => false,
+            Access::Tarball(tarball) => matches!(tarball.find(name), Ok(Some(_))),
+        }
+    }
+
     /// Reads a whole small file.
     pub fn read_small(&self, name: &str, what: &str, limit: u64) -> Result<Vec<u8>> {
         match self {

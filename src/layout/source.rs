@@ -28,7 +28,10 @@ impl Layout {
     pub fn open(files: &Files) -> Result<Self> {
         let access = Access::open(files)?;
         let marker = access.read_small(MARKER, "the layout's version", MARKER_MOST);
-        check_marker_content(&access.place(), marker)?;
+        check_marker_content(&access.place(), marker).map_err(|e| match access.has("manifest.json") {
+            true => e.hint_instead("it may be a docker archive: say docker-archive: instead of oci-archive:"),
+            false => e,
+        })?;
         let bytes = access.read_small(INDEX, "the layout's index", limits::LAYOUT_INDEX)?;
         let LayoutIndex(entries) = LayoutIndex::parse(&bytes).map_err(|e| e.at(access.place_of(INDEX)))?;
         Ok(Layout { files: files.clone(), access, entries, attached: OnceCell::new() })

@@ -371,7 +371,7 @@ fn wrong(what: &str) -> Error {
     Error::new(Kind::TarHeader, what)
 }
 
-fn trailing(at: u64) -> Error {
+pub fn trailing(at: u64) -> Error {
     Error::new(Kind::TrailingData, "something follows the end of the archive").at(format_args!("byte {at}"))
 }
 

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::os::unix::fs::FileExt;
 
-use super::scan::Scan;
+use super::scan::{Scan, trailing};
 use crate::content::file::{self, PIECE, ReadAt};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -125,8 +125,9 @@ pub fn unpack(packed: &File, packing: Packing) -> Result<(File, Scan)> {
             })?;
         }
         check_growth(packed, length)?;
+        // Whatever follows, so much does not belong to it.
         if scan.is_over() && length.saturating_sub(claimed) > limits::TAR_PADDING {
-            break;
+            return Err(trailing(length));
         }
     }
     scan.finish(&plain, length)?;
