@@ -33,9 +33,9 @@ pub const CONFIG: u64 = 4 << 20;
 /// `index.json` of somebody's OCI layout, read whole.
 pub const LAYOUT_INDEX: u64 = 32 << 20;
 
-/// Entries of somebody's tar file: the blobs of the largest plan, and the directories that a `docker save` makes for
-/// each layer. What is remembered of one takes a hundred bytes, and a tar of nothing else could take any memory.
-pub const TARBALL_ENTRIES: usize = 2 * BLOBS;
+/// Files, directories and links in somebody's tar file: the blobs of the largest plan, and what lies around them. Where
+/// each lies is remembered, and a tar of nothing else could take any memory.
+pub const TARBALL_ENTRIES: usize = BLOBS + 1_000;
 
 /// An extended header of a tar file (a long name, PAX records), read whole.
 pub const TAR_EXTENSION: u64 = 1 << 20;

@@ -18,19 +18,17 @@ use std::sync::Arc;
 
 use super::{Unverified, file};
 use crate::error::{Error, Kind, Result};
-use crate::oci::Digest;
 
 pub use unpack::{Packing, damaged, unpacked};
 
-use scan::{Member, Scan};
+use scan::{Key, Member, Scan};
 
 /// See the module's text.
 pub struct Tarball {
     file: Arc<File>,
     /// What it is called, for errors.
     place: String,
-    /// By the digests of their names, which are all alike in size.
-    members: HashMap<Digest, Member>,
+    members: HashMap<Key, Member>,
 }
 
 /// Where the content of an entry lies.
@@ -79,7 +77,7 @@ impl Tarball {
     /// # Errors
     /// `TarUnexpectedEntry` where the name is a link's or a directory's.
     pub fn find(&self, name: &str) -> Result<Option<Stretch>> {
-        match self.members.get(&Digest::of(name.as_bytes())) {
+        match self.members.get(&Key::of(name.as_bytes())) {
             None => Ok(None),
             Some(Member::File(stretch)) => Ok(Some(*stretch)),
             Some(Member::Link(_)) => Err(self.unexpected(name, "a link")),
@@ -89,7 +87,7 @@ impl Tarball {
 
     /// The same where the name may be a link's, to a file in this archive: one step, no more.
     pub fn find_linked(&self, name: &str) -> Result<Option<Stretch>> {
-        let Some(Member::Link(target)) = self.members.get(&Digest::of(name.as_bytes())) else {
+        let Some(Member::Link(target)) = self.members.get(&Key::of(name.as_bytes())) else {
             return self.find(name);
         };
         match self.members.get(target) {

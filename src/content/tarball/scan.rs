@@ -14,12 +14,24 @@ const BLOCK: u64 = 512;
 /// The first size that eleven octal digits cannot say.
 const BEYOND_OCTAL: u64 = 1 << 33;
 
+/// A name as it is remembered: half its digest, so that names take the same little room whatever their length. Two names
+/// for which these are equal cannot be found by trying, and would be refused as one name twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(u128);
+
+impl Key {
+    pub fn of(name: &[u8]) -> Key {
+        let digest = Digest::of(name).bytes();
+        Key(digest.first_chunk().map(|half| u128::from_be_bytes(*half)).unwrap_or_default())
+    }
+}
+
 /// What a name leads to.
 #[derive(Clone, Copy, Debug)]
 pub enum Member {
     File(Stretch),
-    /// The digest of the name that it leads to.
-    Link(Digest),
+    /// To the file of this name.
+    Link(Key),
     Directory,
 }
 
@@ -30,9 +42,10 @@ pub struct Scan {
     next: u64,
     /// Blocks of zeros that were read: two end the archive.
     zeros: u8,
-    entries: usize,
     ahead: Ahead,
-    members: HashMap<Digest, Member>,
+    members: HashMap<Key, Member>,
+    /// Extended headers that were read.
+    extensions: usize,
 }
 
 /// What extended headers say of the entry behind them.
@@ -98,7 +111,7 @@ impl Scan {
         Ok(())
     }
 
-    pub fn into_members(mut self) -> HashMap<Digest, Member> {
+    pub fn into_members(mut self) -> HashMap<Key, Member> {
         self.members.shrink_to_fit();
         self.members
     }
@@ -111,7 +124,7 @@ impl Scan {
         if block == [0; BLOCK as usize] {
             self.zeros += 1;
             self.next = behind;
-            return match self.ahead == Ahead::default() && self.entries > 0 {
+            return match self.ahead == Ahead::default() && !self.members.is_empty() {
                 true => Ok(true),
                 false => Err(wrong("the archive ends where an entry must begin")),
             };
@@ -133,7 +146,8 @@ impl Scan {
         if next > until {
             return Ok(false);
         }
-        self.count()?;
+        self.extensions += 1;
+        self.check_count()?;
         let mut content = vec![0; header.size as usize];
         read(file, &mut content, behind)?;
         self.ahead.take(header.kind, &content)?;
@@ -141,10 +155,11 @@ impl Scan {
         Ok(true)
     }
 
-    /// Extended headers count, too: a file of nothing else is as long to read.
-    fn count(&mut self) -> Result<()> {
-        self.entries += 1;
-        match self.entries > limits::TARBALL_ENTRIES {
+    /// An entry has at most three headers before it: a name, a link's end, and PAX records.
+    fn check_count(&self) -> Result<()> {
+        let too_many = self.members.len() >= limits::TARBALL_ENTRIES
+            || self.extensions > limits::TARBALL_ENTRIES.saturating_mul(3);
+        match too_many {
             true => Err(Error::new(Kind::LimitExceeded, "the archive has too many entries")
                 .expected(format_args!("at most {}", limits::TARBALL_ENTRIES))),
             false => Ok(()),
@@ -153,7 +168,7 @@ impl Scan {
 
     /// Takes an entry whose content begins at `offset`; where the next header begins.
     fn member(&mut self, header: Header, offset: u64) -> Result<u64> {
-        self.count()?;
+        self.check_count()?;
         let Ahead { name, link, size } = std::mem::take(&mut self.ahead);
         let raw = name.unwrap_or(header.name);
         let size = match size {
@@ -170,7 +185,7 @@ impl Scan {
         let name = inside(&raw)?;
         let parents = || name.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         let below_link = |(at, _): (usize, &u8)| {
-            let parent = self.members.get(&Digest::of(name.get(..at).unwrap_or_default()));
+            let parent = self.members.get(&Key::of(name.get(..at).unwrap_or_default()));
             matches!(parent, Some(Member::Link(_)))
         };
         if parents().any(below_link) {
@@ -179,8 +194,8 @@ impl Scan {
         let member = match header.kind {
             b'0' | 0 if !raw.ends_with(b"/") => Member::File(Stretch { offset, size }),
             b'0' | 0 | b'5' => Member::Directory,
-            b'1' => Member::Link(Digest::of(&inside(&link.unwrap_or(header.link))?)),
-            b'2' => Member::Link(Digest::of(&resolved(&name, &link.unwrap_or(header.link))?)),
+            b'1' => Member::Link(Key::of(&inside(&link.unwrap_or(header.link))?)),
+            b'2' => Member::Link(Key::of(&resolved(&name, &link.unwrap_or(header.link))?)),
             b'S' => return Err(unexpected(&raw, "a sparse file").hint("pack it without tar's --sparse")),
             _ => return Err(unexpected(&raw, "neither a file nor a directory nor a link")),
         };
@@ -191,7 +206,7 @@ impl Scan {
         if name.is_empty() && !matches!(member, Member::Directory) {
             return Err(bad_name(&raw));
         }
-        match (self.members.insert(Digest::of(&name), member), member) {
+        match (self.members.insert(Key::of(&name), member), member) {
             (None, _) | (Some(Member::Directory), Member::Directory) => end(offset, size),
             _ => Err(unexpected(&raw, "an entry that was there before")),
         }
