@@ -10,7 +10,10 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::engines::{Docker, Podman};
@@ -327,7 +330,7 @@ fn what_skopeo_and_podman_write_keeps_its_digests() {
     same_from(&scratch, "oci-archive:nameless.tar");
     // A docker archive becomes the same image there, but for how the layers are packed.
     let saved = Saved::new("tool", &["lower", "upper"], &["tools/tool:1.0.0"]);
-    scratch.write("saved.tar", saved_before_25(&[saved.clone()]));
+    scratch.write("saved.tar", saved_before_25(std::slice::from_ref(&saved)));
     scratch.run("skopeo", "--insecure-policy copy docker-archive:saved.tar dir:theirs").ok();
     export_from(&scratch, "docker-archive:saved.tar", "ours.tar").ok();
     let theirs: Value = serde_json::from_slice(&scratch.read("theirs/manifest.json")).unwrap();
@@ -360,7 +363,7 @@ fn what_docker_saves_keeps_its_id() {
     let scratch = small();
     let Some(docker) = Docker::start(&scratch) else { return };
     let saved = Saved::new("tool", &["lower", "upper"], &["tools/tool:1.0.0", "nginx:1"]);
-    scratch.write("saved.tar", saved_before_25(&[saved.clone()]));
+    scratch.write("saved.tar", saved_before_25(std::slice::from_ref(&saved)));
     export_from(&scratch, "docker-archive:saved.tar", "ours.tar").ok();
     docker.run("load --quiet --input saved.tar").ok();
     docker.run("save --output docker.tar tools/tool:1.0.0 nginx:1").ok();
@@ -382,10 +385,10 @@ fn a_saved_image_keeps_its_id_and_has_its_layers_packed() {
     let scratch = small();
     let saved = engine();
     let forms = [
-        ("old", saved_before_25(&[saved.clone()])),
-        ("new", saved_since_25(&[saved.clone()], <[u8]>::to_vec)),
-        ("old by gzip", gzip(&saved_before_25(&[saved.clone()]))),
-        ("new by zstd", zstd(&saved_since_25(&[saved.clone()], <[u8]>::to_vec))),
+        ("old", saved_before_25(std::slice::from_ref(&saved))),
+        ("new", saved_since_25(std::slice::from_ref(&saved), <[u8]>::to_vec)),
+        ("old by gzip", gzip(&saved_before_25(std::slice::from_ref(&saved)))),
+        ("new by zstd", zstd(&saved_since_25(std::slice::from_ref(&saved), <[u8]>::to_vec))),
     ];
     let mut first = None;
     for (what, tar) in forms {
@@ -420,7 +423,7 @@ fn layers_that_are_packed_already_stay_as_they_are() {
     let scratch = small();
     let saved = engine();
     for (packed, kind) in [(gzip as fn(&[u8]) -> Vec<u8>, "gzip"), (zstd, "zstd")] {
-        scratch.write("saved.tar", saved_since_25(&[saved.clone()], packed));
+        scratch.write("saved.tar", saved_since_25(std::slice::from_ref(&saved), packed));
         let bundle = format!("{kind}.tar");
         export_from(&scratch, "docker-archive:saved.tar", &bundle).ok();
         let (_, manifest, _, layers) = image_in(&scratch, &bundle);
@@ -525,7 +528,7 @@ fn a_saved_image_that_is_not_what_its_config_says_gives_no_bundle() {
         }
     }
     // A config under a name that is not its digest, and what is not there at all.
-    let saved = String::from_utf8(saved_before_25(&[good.clone()])).unwrap();
+    let saved = String::from_utf8(saved_before_25(std::slice::from_ref(&good))).unwrap();
     for (from, to, kind) in [
         (format!("{}.json", good.id()), format!("{}.json", "0".repeat(64)), "DigestMismatch"),
         ("manifest.json".to_owned(), "manifest.JSON".to_owned(), "LayoutInvalid"),
@@ -536,6 +539,51 @@ fn a_saved_image_that_is_not_what_its_config_says_gives_no_bundle() {
         let changed = resealed(saved.replace(&from, &to).into_bytes(), to.len() as i64 - from.len() as i64);
         scratch.write("saved.tar", changed);
         none_from(&scratch, "docker-archive:saved.tar", 3, kind);
+    }
+}
+
+/// Layers that are links: to a file of the archive in one step, and to nothing else.
+#[test]
+fn a_link_for_a_layer_leads_to_a_file_in_one_step() {
+    let scratch = small();
+    let saved = Saved::new("engine", &["lower"], &[]);
+    let list = json!([{ "Config": "config", "RepoTags": null, "Layers": ["a/b/layer.tar"] }]);
+    let archive = |links: &[Vec<u8>]| {
+        let files = [
+            file("config", &saved.config),
+            file("layer", &saved.layers[0]),
+            directory("d/"),
+            file("manifest.json", list.to_string()),
+        ];
+        [files.concat(), links.concat(), end()].concat()
+    };
+    let path = "a/b/layer.tar";
+    for (links, kind) in [
+        (vec![link(path, b'2', "../../layer")], ""),
+        (vec![link(path, b'1', "layer")], ""),
+        (vec![link(path, b'1', "./layer")], ""),
+        (vec![link(path, b'2', "../../../layer")], "TarEntryName"),
+        (vec![link(path, b'2', "/layer")], "TarEntryName"),
+        (vec![link(path, b'1', "a/../layer")], "TarEntryName"),
+        (vec![link(path, b'2', "layer.tar")], "TarUnexpectedEntry"),
+        (vec![link(path, b'2', "other"), link("a/b/other", b'2', "../../layer")], "TarUnexpectedEntry"),
+        (vec![link(path, b'2', "../../d")], "TarUnexpectedEntry"),
+        (vec![link(path, b'2', "nothing")], "TarUnexpectedEntry"),
+        (vec![directory("a/b/layer.tar/")], "TarUnexpectedEntry"),
+        (Vec::new(), "BlobMissing"),
+        (vec![link(path, b'2', "../../config")], "DigestMismatch"),
+    ] {
+        scratch.write("linked.tar", archive(&links));
+        scratch.remove("linked.bundle");
+        match kind {
+            "" => {
+                export_from(&scratch, "docker-archive:linked.tar", "linked.bundle").ok();
+                assert_eq!(image_in(&scratch, "linked.bundle").2, saved.config);
+            }
+            kind => {
+                none_from(&scratch, "docker-archive:linked.tar", 3, kind);
+            }
+        }
     }
 }
 
@@ -803,7 +851,7 @@ fn entries_without_end_are_refused() {
 #[test]
 fn bombs_are_refused_before_they_fill_the_disk() {
     let scratch = small();
-    let zeros = |length: u64| std::io::Read::take(std::io::repeat(0), length);
+    let zeros = |length: u64| std::io::repeat(0).take(length);
     let bomb = |head: &[u8], length: u64, window: u32| {
         let mut packer = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
         packer.window_log(window).unwrap();
@@ -838,14 +886,28 @@ fn bombs_are_refused_before_they_fill_the_disk() {
 }
 
 /// The peak of a command's memory in bytes, as the kernel counts it.
-fn peak(scratch: &Scratch, arguments: &str) -> u64 {
-    let mut time = scratch.tool("python3", "");
-    time.arg("-c").arg(
-        "import resource,subprocess,sys;r=subprocess.run(sys.argv[1:]);print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss);sys.exit(r.returncode)",
-    );
-    time.arg(env!("CARGO_BIN_EXE_sealift")).args(arguments.split_whitespace());
-    let run = run(time).ok();
-    run.stdout.trim().lines().last().unwrap().parse::<u64>().unwrap() * 1024
+fn peak(mut command: Command) -> u64 {
+    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", process.id());
+    let mut stderr = process.stderr.take().unwrap();
+    let (send, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut said = String::new();
+        let _ = stderr.read_to_string(&mut said);
+        let _ = send.send(said);
+    });
+    let mut peak = 0;
+    let said = loop {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        peak = peak.max(kilobytes.unwrap_or_default() * 1024);
+        if let Ok(said) = ended.recv_timeout(Duration::from_millis(2)) {
+            break said;
+        }
+    };
+    assert!(process.wait().unwrap().success(), "{said}");
+    peak
 }
 
 #[test]
@@ -863,10 +925,7 @@ fn memory_stays_small_however_large_the_layers_are() {
     let saved = Saved { config: config.to_string().into_bytes(), layers, names: Vec::new() };
     scratch.write("saved.tar", gzip(&saved_before_25(&[saved])));
     scratch.write("from.toml", format!("{SMALL}source = \"docker-archive:saved.tar\"\n"));
-    if !peer("python3") {
-        return;
-    }
-    let peak = peak(&scratch, "export from.toml -o large.tar --key release.key.pem --progress none");
+    let peak = peak(scratch.command("export from.toml -o large.tar --key release.key.pem --progress none"));
     eprintln!("{} MiB", peak >> 20);
     assert!(peak < 64 << 20, "{peak} bytes");
 }

@@ -163,7 +163,13 @@ impl DockerArchive {
         let (stretch, config) = self.config(image)?;
         let place = || format!("{}: {}", self.tarball.place(), image.config);
         let diff_ids = diff_ids(&config).map_err(|e| e.at(place()))?;
-        if diff_ids.len() != image.layers.len() || diff_ids.len() > limits::CHILDREN {
+        if image.layers.len() > limits::CHILDREN {
+            return Err(Error::new(Kind::LimitExceeded, "an image has too many layers")
+                .at(place())
+                .got(image.layers.len())
+                .expected(format_args!("at most {}", limits::CHILDREN)));
+        }
+        if diff_ids.len() != image.layers.len() {
             return Err(Error::new(
                 Kind::DocumentInvalid,
                 "an image has not as many layers as its config says",
