@@ -3,7 +3,7 @@
 //!
 //! The architecture is one sentence, run in two directions:
 //!
-//! - **export** = registry, layout, [`artifact`] of files or another bundle (source) → [`plan`] → [`policy`] → bundle writer (sink), signed
+//! - **export** = registry, layout, archive, [`artifact`] of files or another bundle (source) → [`plan`] → [`policy`] → bundle writer (sink), signed
 //!   with keys of [`trust`]
 //! - **import** = bundle reader, opened by [`trust`] (source) → [`plan`] → registry, layout or [`store`] (sink)
 //! - **serve** = [`server`] over what a verified bundle holds, or over a [`store`]
@@ -46,6 +46,7 @@ pub mod trust;
 // Floor 2 · places and decisions.
 pub mod artifact;
 pub mod bundle;
+pub mod docker_archive;
 pub mod history;
 pub mod layout;
 pub mod manifest;

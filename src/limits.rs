@@ -35,6 +35,31 @@ pub const LAYOUT_INDEX: u64 = 32 << 20;
 
 /// `manifest.json` of a Docker archive: podman and skopeo read no longer ones, so none is written.
 pub const DOCKER_MANIFEST: u64 = 1 << 20;
+/// Files, directories and links in somebody's tar file: the blobs of the largest plan, and what lies around them. Where
+/// each lies is remembered, and a tar of nothing else could take any memory.
+pub const TARBALL_ENTRIES: usize = BLOBS + 1_000;
+
+/// An extended header of a tar file (a long name, PAX records), read whole.
+pub const TAR_EXTENSION: u64 = 1 << 20;
+
+/// Zeros behind the end of somebody's tar file: tar pads to its record size. More would be something else.
+pub const TAR_PADDING: u64 = 16 << 20;
+
+/// Bytes that a compressed archive may grow to whatever its own size.
+pub const UNPACKED_FREELY: u64 = 256 << 20;
+
+/// Times its own size that a compressed archive may grow to beyond that: gzip makes a thousand times less of zeros,
+/// zstd thirty thousand times; no set of images is nearly as empty, and a bomb must not fill the disk.
+pub const UNPACKED_TIMES: u64 = 100;
+
+/// Bytes of one layer that is unpacked only to be hashed: a bomb would keep a processor busy for days.
+pub const LAYER_UNPACKED: u64 = 1 << 40;
+
+/// `manifest.json` of a docker archive, and what it says of all its images, read whole.
+pub const DOCKER_INDEX: u64 = 4 << 20;
+
+/// Layers that are packed at once: each takes a processor.
+pub const PACKERS: usize = 2;
 
 /// Nesting of indexes below one image: an honest image has one or two levels.
 pub const INDEX_DEPTH: usize = 4;
@@ -86,9 +111,6 @@ pub const CHART_YAML: u64 = 1 << 20;
 
 /// Fields, values and list items of a `Chart.yaml`, aliases followed: a few lines can name billions.
 pub const CHART_NODES: usize = 50_000;
-
-/// A longer name or other extension before an entry of a chart's tar, which is read whole.
-pub const TAR_EXTENSION: u64 = 64 << 10;
 
 /// A key or passphrase file.
 pub const KEY_FILE: u64 = 64 << 10;

@@ -166,3 +166,96 @@ fn a_small_image_that_names_much_takes_little_memory() {
     limited(EXPORT).ok();
     limited("verify bundle.tar --trust trust").ok();
 }
+
+/// A bundle of an image with a signature under cosign's tag, unpacked into `unpacked`.
+fn unpacked() -> (Scratch, String) {
+    let scratch = Scratch::new();
+    let mut layout = Layout::new(scratch.path("images"));
+    let image = Image { platforms: vec!["linux/amd64"], layer: 300, ..Image::new("tool") };
+    let digest = layout.add("registry.example.com/tools/tool:1.0.0", &image);
+    let signature = layout.artifact("", b"signed", None);
+    let tag = format!("{}.sig", digest.replace(':', "-"));
+    layout.name(&format!("registry.example.com/tools/tool:{tag}"), signature.clone());
+    scratch.write("release.toml", SMALL);
+    scratch.key("release");
+    scratch.trust("trust", &["release"]);
+    scratch.sealift(EXPORT).ok();
+    std::fs::create_dir(scratch.path("unpacked")).unwrap();
+    scratch.run("tar", "-xf bundle.tar -C unpacked").ok();
+    (scratch, signature["digest"].as_str().unwrap().replace("sha256:", "unpacked/blobs/sha256/"))
+}
+
+#[test]
+fn a_bundle_that_was_unpacked_has_what_cosigns_tags_attach() {
+    let (scratch, _) = unpacked();
+    for source in ["oci:unpacked", "oci-archive:bundle.tar"] {
+        scratch
+            .sealift(&EXPORT.replace("oci:images", source).replace("bundle.tar --key", "again.tar --key"))
+            .ok();
+        assert!(scratch.read("again.tar") == scratch.read("bundle.tar"), "{source}");
+        scratch.remove("again.tar");
+    }
+}
+
+#[test]
+fn what_a_layout_has_attached_is_not_lost_in_silence() {
+    let (scratch, signature) = unpacked();
+    let again = EXPORT.replace("oci:images", "oci:unpacked").replace("bundle.tar", "again.tar");
+    let whole = scratch.read("unpacked/bundle/bundle.json");
+    let statement = String::from_utf8(whole.clone()).unwrap();
+    for (what, statement) in [
+        ("none", None),
+        ("no statement", Some("{".to_owned())),
+        ("another tag", Some(statement.replace(".sig\"", ".other\""))),
+        ("another image's tag", Some(statement.replace("\"sha256-", "\"sha256-0"))),
+    ] {
+        match statement {
+            Some(statement) => scratch.write("unpacked/bundle/bundle.json", statement),
+            None => scratch.remove("unpacked/bundle/bundle.json"),
+        }
+        let run = scratch.sealift(&again).fails(3, "DocumentInvalid");
+        assert!(run.stderr.contains("hint: ") && !scratch.has("again.tar"), "{what}: {run}");
+    }
+    // Nothing is attached where nobody asks.
+    scratch.write("release.toml", format!("{SMALL}referrers = false\n"));
+    scratch.sealift(&again).ok();
+    scratch.remove("again.tar");
+    // Nor is a damaged signature skipped.
+    scratch.write("release.toml", SMALL);
+    scratch.write("unpacked/bundle/bundle.json", whole);
+    let content = scratch.read(&signature);
+    scratch.write(&signature, vec![b'{'; content.len()]);
+    scratch.sealift(&again).fails(3, "DigestMismatch");
+    scratch.remove(&signature);
+    scratch.sealift(&again).fails(3, "BlobMissing");
+}
+
+#[test]
+fn damage_to_what_is_not_exported_is_no_fault() {
+    let scratch = Scratch::with_small_release().exported();
+    // `Layout::new` forgets what was there: the same image once more.
+    let mut layout = Layout::new(scratch.path("images"));
+    let image = Image { platforms: vec!["linux/amd64"], layer: 300, ..Image::new("tool") };
+    layout.add("registry.example.com/tools/tool:1.0.0", &image);
+    let path = |digest: &str| digest.replace("sha256:", "images/blobs/sha256/");
+    let other = layout.add("registry.example.com/tools/other:1.0.0", &Image::new("other"));
+    let short = layout.add("registry.example.com/tools/short:1.0.0", &Image::new("short"));
+    let gone = layout.add("registry.example.com/tools/gone:1.0.0", &Image::new("gone"));
+    let signed = layout.artifact("", b"signature of another", None);
+    let signed =
+        layout.name(&format!("registry.example.com/tools/tool:{}.sig", other.replace(':', "-")), signed);
+    for digest in [&other, &signed] {
+        let content = scratch.read(path(digest));
+        scratch.write(path(digest), vec![b'x'; content.len()]);
+    }
+    scratch.write(path(&short), "{");
+    scratch.remove(path(&gone));
+    scratch.sealift(&EXPORT.replace("bundle.tar", "again.tar")).ok();
+    assert!(scratch.read("again.tar") == scratch.read("bundle.tar"));
+    // What has no name and is an artifact may well be attached to the image.
+    let mut artifact = layout.artifact("text/plain", b"somebody's", None);
+    artifact["artifactType"] = json!("text/plain");
+    let artifact = layout.unnamed(artifact);
+    scratch.write(path(&artifact), "{");
+    scratch.sealift(&EXPORT.replace("bundle.tar", "third.tar")).fails(3, "SizeMismatch");
+}

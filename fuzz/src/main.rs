@@ -3,6 +3,7 @@
 //! panic: what was accepted is written again, read by other means, and compared.
 #![no_main]
 
+mod archive;
 mod bundle;
 mod documents;
 mod keys;
@@ -19,7 +20,8 @@ use libfuzzer_sys::fuzz_target;
 type Target = fn(&[u8]);
 
 /// By name; each has seeds in `corpus/NAME`.
-const TARGETS: [(&str, Target); 12] = [
+const TARGETS: [(&str, Target); 13] = [
+    ("archive", archive::archive),
     ("challenge", network::challenge),
     ("documents", documents::documents),
     ("frames", bundle::frames),

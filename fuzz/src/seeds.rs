@@ -28,6 +28,7 @@ pub fn write(corpus: &Path) {
         let bundle = make::bundle(&input);
         made::accepted(&bundle).unwrap_or_else(|error| panic!("the seed {name} is no bundle: {error}"));
         put("head", name, &bundle);
+        put("archive", name, &bundle);
         for (path, content) in entries(&bundle) {
             match path.as_str() {
                 "bundle/SHA256SUMS" => put("sums", name, &content),

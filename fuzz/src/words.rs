@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use sealift::error::{Error, Kind, printable};
 use sealift::manifest::Manifest;
-use sealift::oci::{Digest, Name, Platform, Registry, Repository, Tag};
+use sealift::oci::{Digest, Files, Name, Platform, Registry, Repository, Tag, docker_name};
 use sealift::release::{Moment, ReleaseName, Version, byte_count};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,9 +56,19 @@ fn stays_inside(text: &str) {
     assert!(text.bytes().all(|b| b.is_ascii_graphic() && !b"?#%\\@\"'<>`{}|^".contains(&b)), "{text:?}");
 }
 
-/// Names of images and their parts, digests, platforms, versions, times, sizes.
+/// Names of images and their parts, digests, platforms, versions, times, sizes; places of images.
 pub fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Files::parse(text) {
+        Ok((files, pick)) => {
+            let shown = format!("{files}{}", pick.as_ref().map(|pick| format!(":{pick}")).unwrap_or_default());
+            assert_eq!(Files::parse(&shown).ok(), Some((files, pick)), "{text:?} is shown as {shown:?}");
+        }
+        Err(error) => is_sound(&error),
+    }
+    if let Some(name) = docker_name(text) {
+        assert_eq!(docker_name(&name.to_string()), Some(name), "{text:?}");
+    }
     if let Some(name) = exactly::<Name>(text) {
         stays_inside(text);
         let parts = (name.registry.as_str(), name.repository.as_str(), name.tag.as_str());
@@ -135,6 +145,7 @@ pub fn manifest(bytes: &[u8]) {
             exactly::<Name>(&name.to_string()).expect("a usable name");
             assert!(names.insert(name), "two images of one name");
         }
-        assert!(variant.layout.iter().all(|path| path.starts_with("directory") || path.is_absolute()));
+        let inside = |path: &Path| path.starts_with("directory") || path.is_absolute();
+        assert!(variant.files.iter().all(|(files, _)| inside(&files.path)));
     }
 }

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use bytes::{Bytes, BytesMut};
-use rustix::fs::{Mode, OFlags};
 
+use crate::content::file;
 use crate::error::{Error, Result};
 use crate::oci::Digest;
 
@@ -56,7 +56,7 @@ impl Kept {
     fn opened(&mut self) -> Result<&File> {
         match self.file {
             Some(ref file) => Ok(file),
-            None => Ok(self.file.insert(nameless()?)),
+            None => Ok(self.file.insert(file::nameless().map_err(|e| failed(&e))?)),
         }
     }
 }
@@ -64,13 +64,6 @@ impl Kept {
 fn failed(error: &std::io::Error) -> Error {
     Error::io("cannot keep documents aside", std::env::temp_dir().display(), error)
         .hint("TMPDIR names another directory for them; a bundle in a file needs none")
-}
-
-/// A file that nobody else can open, and that is gone when the program ends.
-fn nameless() -> Result<File> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(std::env::temp_dir(), flags, Mode::from_raw_mode(0o600));
-    opened.map(File::from).map_err(|e| failed(&e.into()))
 }
 
 #[cfg(test)]

@@ -186,8 +186,8 @@ pub struct ExportArgs {
     /// Write no signature; only tiers that allow it. Such a bundle must be signed before it can be imported.
     #[arg(long, conflicts_with = "key")]
     pub unsigned: bool,
-    /// Pull the images named FROM at TO (a registry, a path in one, oci:DIR or store:DIR); may be given
-    /// several times.
+    /// Pull the images named FROM at TO (a registry, a path in one, oci:DIR, oci-archive:FILE,
+    /// docker-archive:FILE or store:DIR); may be given several times.
     #[arg(long, value_name = "FROM=TO")]
     pub mirror: Vec<String>,
     /// Only read the documents and print what would be done.

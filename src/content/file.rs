@@ -347,20 +347,10 @@ const SPARE_ROOM: u64 = 64;
 
 /// The same for what nobody else is to see: wiped when dropped, and no copy left behind by a buffer that grew.
 pub fn read_secret(path: &std::path::Path, what: &str, limit: u64) -> Result<(Zeroizing<Vec<u8>>, Metadata)> {
-    use rustix::fs::{Mode, OFlags};
     use std::io::Read;
+    let (file, facts) = open_regular(path, what)?;
     let shown = path.display();
-    let io = |e: &std::io::Error| {
-        let failure = Error::io(format!("cannot read {what}"), &shown, e);
-        if e.kind() == std::io::ErrorKind::NotFound { failure.hint("check the path") } else { failure }
-    };
-    // Not waiting: a pipe would otherwise hold up whoever opens it until somebody writes.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io(&e.into()))?);
-    let facts = file.metadata().map_err(|e| io(&e))?;
-    if !facts.is_file() {
-        return Err(Error::new(Kind::Io, format!("cannot read {what}")).at(shown).got("not a regular file"));
-    }
+    let io = |e: &std::io::Error| Error::io(format!("cannot read {what}"), &shown, e);
     let room = facts.len().min(limit).saturating_add(SPARE_ROOM);
     let mut bytes = Zeroizing::new(Vec::with_capacity(room as usize));
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| io(&e))?;
@@ -370,6 +360,46 @@ pub fn read_secret(path: &std::path::Path, what: &str, limit: u64) -> Result<(Ze
             .got(format_args!("more than {limit} bytes")));
     }
     Ok((bytes, facts))
+}
+
+/// Opens a file for reading, and refuses anything that is not a regular one.
+pub fn open_regular(path: &std::path::Path, what: &str) -> Result<(File, Metadata)> {
+    use rustix::fs::{Mode, OFlags};
+    let io = |e: &std::io::Error| {
+        let failure = Error::io(format!("cannot read {what}"), path.display(), e);
+        if e.kind() == std::io::ErrorKind::NotFound { failure.hint("check the path") } else { failure }
+    };
+    // Not waiting: a pipe would otherwise hold up whoever opens it until somebody writes.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io(&e.into()))?);
+    let facts = file.metadata().map_err(|e| io(&e))?;
+    match facts.is_file() {
+        true => Ok((file, facts)),
+        false => Err(Error::new(Kind::Io, format!("cannot read {what}"))
+            .at(path.display())
+            .got("not a regular file")),
+    }
+}
+
+/// A file in the directory for temporary ones (`$TMPDIR`) that has no name: nobody else can open it, and it is gone
+/// when the program ends, however it ends.
+pub fn nameless() -> std::io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::io::Errno;
+    let (directory, mode) = (std::env::temp_dir(), Mode::from_raw_mode(0o600));
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open(&directory, flags | OFlags::TMPFILE, mode) {
+        // Some file systems give no such files (open(2), `O_TMPFILE`): one that loses its name at once, then.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) if directory.is_dir() => {
+            let mut chance = [0; 8];
+            getrandom::fill(&mut chance).map_err(std::io::Error::other)?;
+            let path = directory.join(format!(".sealift-{:016x}", u64::from_le_bytes(chance)));
+            let file = rustix::fs::open(&path, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
+            std::fs::remove_file(&path)?;
+            Ok(File::from(file))
+        }
+        opened => Ok(File::from(opened?)),
+    }
 }
 
 /// FAT, whatever its width (statfs(2), `MSDOS_SUPER_MAGIC`).

@@ -9,6 +9,7 @@ mod rate;
 mod reader;
 mod remembered;
 mod retry;
+pub mod tarball;
 mod unverified;
 mod watch;
 

@@ -99,7 +99,7 @@ impl Page<'_> {
             Some(true) | None => Attachments::Asked,
         };
         let want = wanted(called.get_ref(), CHART, name, *pin, attachments);
-        self.add(&called, Variant { want, layout: None, made, budget: None }, gathered)
+        self.add(&called, Variant { want, files: None, made, budget: None }, gathered)
     }
 
     /// Files that are one artifact.
@@ -122,7 +122,7 @@ impl Page<'_> {
             artifact_type: self.media_type(artifact_type)?,
         };
         let want = wanted(called.get_ref(), FILE, name, None, Attachments::Left);
-        self.add(called, Variant { want, layout: None, made: Some(made), budget: None }, gathered)
+        self.add(called, Variant { want, files: None, made: Some(made), budget: None }, gathered)
     }
 
     fn home<T>(&self, raw: &RawManifest, own: &Option<Registry>, of: &Spanned<T>) -> Result<Registry> {

@@ -9,12 +9,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
 use crate::content::file;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Digest, Name, Platform, Registry, Repository, Tag};
+use crate::oci::{Digest, Files, Finding, Name, Platform, Registry, Repository, Tag};
 use crate::plan::{Attachments, Only, Selection, Target, Want};
 use crate::release::{Channel, Moment, ReleaseName, Tier, UpgradePath, Version};
 use crate::text::line_and_column;
@@ -51,8 +53,8 @@ pub struct Manifest {
 pub struct Variant {
     /// What is asked for.
     pub want: Want,
-    /// An OCI layout to take it from, instead of the registry it is named after.
-    pub layout: Option<PathBuf>,
+    /// Files to take it from, instead of the registry it is named after, and how it is found there.
+    pub files: Option<(Files, Finding)>,
     /// What it is made of, instead of being taken from somewhere.
     pub made: Option<Made>,
     /// The most bytes one platform may have, compressed.
@@ -101,7 +103,7 @@ struct RawImage {
     name: Spanned<String>,
     repository: Repository,
     registry: Option<Registry>,
-    source: Option<Spanned<String>>,
+    source: Option<Spanned<RawSource>>,
     tags: Spanned<BTreeMap<String, Spanned<String>>>,
     #[serde(default)]
     also_tag: Vec<Spanned<String>>,
@@ -111,6 +113,35 @@ struct RawImage {
     platforms: Option<Spanned<Vec<Platform>>>,
     optional_platforms: Option<Vec<Platform>>,
     referrers: Option<bool>,
+}
+
+/// A source for all variants, or one for each.
+enum RawSource {
+    All(String),
+    Each(BTreeMap<Spanned<String>, Spanned<String>>),
+}
+
+// By hand: what is derived for an untagged enum forgets where in the text things are.
+impl<'de> Deserialize<'de> for RawSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = RawSource;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a source such as \"oci:DIRECTORY\", or a table with one for each variant")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<RawSource, E> {
+                Ok(RawSource::All(text.to_owned()))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<RawSource, M::Error> {
+                Deserialize::deserialize(MapAccessDeserializer::new(map)).map(RawSource::Each)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 impl Manifest {
@@ -158,6 +189,7 @@ impl Manifest {
         for file in &raw.file {
             page.file(&raw, file, directory, &mut gathered)?;
         }
+        gathered.find_only_ones();
         let trust_root = raw.trust_root.map(|path| next_root(&directory.join(path))).transpose()?;
         Ok(Manifest {
             upgrades_from: raw.upgrades_from,
@@ -247,6 +279,20 @@ struct Gathered {
     names: HashSet<Name>,
 }
 
+impl Gathered {
+    /// Where a place is named for one image alone, it need not be called anything there.
+    fn find_only_ones(&mut self) {
+        let places: Vec<Files> =
+            self.images.iter().filter_map(|variant| Some(variant.files.as_ref()?.0.clone())).collect();
+        for (files, finding) in self.images.iter_mut().filter_map(|variant| variant.files.as_mut()) {
+            let alone = places.iter().filter(|other| *other == files).count() == 1;
+            if alone && *finding == Finding::BareTag {
+                *finding = Finding::Only;
+            }
+        }
+    }
+}
+
 /// The text being read, for saying where something is wrong.
 struct Page<'a> {
     text: &'a str,
@@ -275,7 +321,7 @@ impl Page<'_> {
         })?;
         self.check_image(image)?;
         self.call(&image.name, gathered)?;
-        let layout = image.source.as_ref().map(|source| self.layout(source, directory)).transpose()?;
+        let mut files = self.files(image, directory)?;
         let budget = image.budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
         for (variant, template) in image.tags.get_ref() {
             let digest = self.digest(template)?;
@@ -310,7 +356,7 @@ impl Page<'_> {
                 },
                 tags,
             };
-            gathered.images.push(Variant { want, layout: layout.clone(), made: None, budget });
+            gathered.images.push(Variant { want, files: files.remove(variant), made: None, budget });
         }
         Ok(())
     }
@@ -420,11 +466,40 @@ impl Page<'_> {
         })
     }
 
-    fn layout(&self, source: &Spanned<String>, directory: &Path) -> Result<PathBuf> {
-        match source.get_ref().strip_prefix("oci:") {
-            Some(path) if !path.is_empty() => Ok(directory.join(path)),
-            _ => Err(self.wrong(Some(source.span()), "a source is an OCI layout: oci:DIRECTORY")),
+    /// What each variant is taken from; a variant that is not in it, from its registry.
+    fn files(&self, image: &RawImage, directory: &Path) -> Result<BTreeMap<String, (Files, Finding)>> {
+        let variants = image.tags.get_ref();
+        let Some(source) = &image.source else { return Ok(BTreeMap::new()) };
+        match source.get_ref() {
+            RawSource::All(text) => {
+                let found = self.place(source.span(), text, directory)?;
+                if matches!(found.1, Finding::Picked(_)) && variants.len() > 1 {
+                    return Err(self
+                        .wrong(Some(source.span()), "one reference for several variants")
+                        .hint("name one for each: source = { standard = \"oci:DIRECTORY:REFERENCE\", … }"));
+                }
+                Ok(variants.keys().map(|variant| (variant.clone(), found.clone())).collect())
+            }
+            RawSource::Each(sources) => sources
+                .iter()
+                .map(|(variant, text)| match variants.contains_key(variant.get_ref()) {
+                    true => {
+                        let found = self.place(text.span(), text.get_ref(), directory)?;
+                        Ok((variant.get_ref().clone(), found))
+                    }
+                    false => {
+                        let what =
+                            format!("a source for {:?}, which is not among the tags", variant.get_ref());
+                        Err(self.wrong(Some(variant.span()), what))
+                    }
+                })
+                .collect(),
         }
+    }
+
+    fn place(&self, span: Range<usize>, text: &str, directory: &Path) -> Result<(Files, Finding)> {
+        let (files, pick) = Files::parse(text).map_err(|error| self.wrong(Some(span), error.sentence()))?;
+        Ok((files.below(directory), pick.map_or(Finding::BareTag, Finding::Picked)))
     }
 
     fn budget(&self, budget: &Spanned<String>) -> Result<u64> {

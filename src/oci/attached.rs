@@ -39,6 +39,11 @@ impl Digest {
 }
 
 impl Tag {
+    /// The tag of a full name, or a bare one.
+    pub fn of_name(name: &str) -> Option<Tag> {
+        name.rsplit([':', '/']).next()?.parse().ok()
+    }
+
     /// What something under this tag is attached to: one of cosign's tags, or a fallback tag.
     pub fn subject(&self) -> Option<Digest> {
         let name = KINDS.iter().find_map(|kind| self.as_str().strip_suffix(kind)).unwrap_or(self.as_str());

@@ -12,7 +12,7 @@ use oci_spec::image as spec;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Descriptor, Digest, MediaType, Name, Platform, Role, media, strict};
+use super::{Descriptor, Digest, MediaType, Name, Platform, Role, Tag, media, strict};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 
@@ -318,6 +318,18 @@ pub struct NamedDescriptor {
     pub names: Vec<String>,
     /// What it is said to be attached to.
     pub subject: Option<Digest>,
+    /// Whether it is said to be an artifact of some type.
+    pub is_artifact: bool,
+}
+
+impl NamedDescriptor {
+    /// Whether it is an image in its own right, as far as its entry tells: what is attached to another one has a
+    /// subject, or a tag that follows from one.
+    pub fn is_image(&self) -> bool {
+        self.descriptor.role.is_document()
+            && self.subject.is_none()
+            && !self.names.iter().filter_map(|name| Tag::of_name(name)).any(|tag| tag.subject().is_some())
+    }
 }
 
 /// The annotations that name an entry.
@@ -358,6 +370,7 @@ impl LayoutIndex {
             Ok(NamedDescriptor {
                 names: names.collect(),
                 subject: subject.and_then(|(_, value)| value.parse().ok()),
+                is_artifact: entry.artifact_type().as_ref().is_some_and(|kind| !kind.as_ref().is_empty()),
                 descriptor: Descriptor { role, ..view(entry, media_type)? },
             })
         };

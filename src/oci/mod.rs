@@ -5,6 +5,7 @@
 mod attached;
 mod descriptor;
 mod digest;
+mod docker;
 mod document;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -12,13 +13,16 @@ pub mod fuzzing;
 mod platform;
 mod reference;
 mod strict;
+mod transport;
 
 pub use attached::Attached;
 pub use descriptor::{Descriptor, MediaType, Role, media};
 pub use digest::{Digest, Hasher};
+pub use docker::{DockerImage, diff_ids, docker_index, docker_name};
 pub use document::{
     Child, Config, Document, LayoutEncoder, LayoutIndex, NamedDescriptor, PROBE, TRIMMED_FROM,
     check_document, document_type, own_media_type, subject,
 };
 pub use platform::Platform;
 pub use reference::{Name, Registry, Repository, Tag};
+pub use transport::{Files, Finding, Pick, Transport};

@@ -30,6 +30,10 @@ enum Inner {
 
 use Inner::{Free, Many, One};
 
+/// `manifest.json` of what `docker save` writes: each image in its list.
+pub static DOCKER_IMAGE: Shape =
+    Shape { fields: &[("Config", Free), ("RepoTags", Free), ("Layers", Free)], forbidden: &[] };
+
 /// image-index.md, "Image Index Property Descriptions".
 pub static INDEX: Shape = Shape {
     fields: &[
@@ -109,9 +113,18 @@ static PLATFORM: Shape = Shape {
 /// `DocumentAmbiguous`; `DocumentInvalid` for what is not a JSON object, or is nested more than
 /// 128 levels deep.
 pub fn check(bytes: &[u8], shape: &'static Shape) -> Result<()> {
+    checked(bytes, One(shape))
+}
+
+/// The same for a list of such objects.
+pub fn check_list(bytes: &[u8], shape: &'static Shape) -> Result<()> {
+    checked(bytes, Many(shape))
+}
+
+fn checked(bytes: &[u8], inner: Inner) -> Result<()> {
     let ambiguous = RefCell::new(None);
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let checked = Check { inner: One(shape), top: true, ambiguous: &ambiguous }.deserialize(&mut json);
+    let checked = Check { inner, top: true, ambiguous: &ambiguous }.deserialize(&mut json);
     let checked = checked.and_then(|()| json.end());
     match (ambiguous.into_inner(), checked) {
         (Some(what), _) => {
@@ -165,7 +178,11 @@ impl<'de> DeserializeSeed<'de> for Check<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        if self.top { deserializer.deserialize_map(self) } else { deserializer.deserialize_any(self) }
+        match (self.top, self.inner) {
+            (true, One(_)) => deserializer.deserialize_map(self),
+            (true, Many(_)) => deserializer.deserialize_seq(self),
+            _ => deserializer.deserialize_any(self),
+        }
     }
 }
 

@@ -80,7 +80,7 @@ impl Export {
         let mut manifest = Manifest::load(&self.manifest)?;
         places::check_mirrors(&self.mirrors, &manifest.images)?;
         manifest.narrow(&self.narrow)?;
-        let sources = places::sources(&manifest.images, &self.mirrors, client)?;
+        let sources = places::sources(&manifest.images, &self.mirrors, client).await?;
         let wants: Vec<_> = manifest.images.iter().map(|variant| variant.want.clone()).collect();
         let plan = Arc::new(resolve(&wants, &sources).await?);
         let release = Release {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::archive::Blank;
 use crate::artifact::{self, ChartsOnly, Recipe};
-use crate::content::{Remembered, Source};
-use crate::error::{Error, Kind, Result};
-use crate::layout::{LayoutSink, LayoutSource, Naming};
+use crate::content::{Remembered, Source, file};
+use crate::docker_archive::{DockerArchive, DockerSource};
+use crate::error::{Error, Kind, Result, Side};
+use crate::layout::{Layout, LayoutSink, LayoutSource};
 use crate::manifest::{self, CHART, Variant};
-use crate::oci::{Name, Registry, Repository};
+use crate::oci::{Files, Finding, Name, Registry, Repository, Transport};
 use crate::plan::{Image, Place, Plan, Sources};
 use crate::registry;
 use crate::store::{self, Store};
@@ -27,7 +28,7 @@ pub struct Mirror {
 #[derive(Clone, Debug)]
 enum MirrorTarget {
     Registry(String),
-    Layout(PathBuf),
+    Files(Files),
     Store(PathBuf),
 }
 
@@ -37,22 +38,29 @@ impl FromStr for Mirror {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
             Error::new(Kind::Usage, "not a mirror").got(format_args!("{:?}", shown(text))).expected(
-                "FROM=TO, such as registry.example.com=127.0.0.1:5000, registry.example.com=oci:DIRECTORY or registry.example.com=store:DIRECTORY",
+                "FROM=TO, such as registry.example.com=127.0.0.1:5000 or registry.example.com=oci:DIRECTORY; TO may also be oci-archive:FILE, docker-archive:FILE or store:DIRECTORY",
             )
         };
         let (from, to) = text.split_once('=').ok_or_else(wrong)?;
         let (from, to) = (from.trim_end_matches('/'), to.trim_end_matches('/'));
         split_host(from).map_err(|_| wrong())?;
-        let to = match (to.strip_prefix("oci:"), to.strip_prefix("store:")) {
-            (Some(""), _) | (_, Some("")) => return Err(wrong()),
-            (Some(directory), _) => MirrorTarget::Layout(directory.into()),
-            (_, Some(directory)) => MirrorTarget::Store(directory.into()),
-            (None, None) => {
-                let to = to.strip_prefix("docker://").unwrap_or(to);
-                split_host(to).map_err(|_| wrong())?;
-                MirrorTarget::Registry(to.to_owned())
-            }
+        let to = match Transport::split(to) {
+            None => MirrorTarget::Registry(to.to_owned()),
+            Some((Transport::Docker, to)) => MirrorTarget::Registry(to.to_owned()),
+            Some((Transport::Store, "")) => return Err(wrong()),
+            Some((Transport::Store, directory)) => MirrorTarget::Store(directory.into()),
+            Some(_) => match Files::parse(to) {
+                Ok((files, None)) => MirrorTarget::Files(files),
+                Ok((_, Some(_))) => {
+                    return Err(wrong()
+                        .hint("a mirror has many images, each under its own name; the release manifest names one with source"));
+                }
+                Err(_) => return Err(wrong()),
+            },
         };
+        if let MirrorTarget::Registry(to) = &to {
+            split_host(to).map_err(|_| wrong())?;
+        }
         Ok(Mirror { from: from.to_owned(), to })
     }
 }
@@ -84,11 +92,12 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The source of each variant: files at hand, its own layout, a mirror, or the registry it is named after.
-pub fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Client) -> Result<Sources> {
+/// The source of each variant: what it is made of, files of its own, a mirror, or the registry it is named after.
+pub async fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Client) -> Result<Sources> {
     let room = Remembered::room();
     let mut opened: HashMap<String, Arc<dyn Source>> = HashMap::new();
     let mut stores = Stores::default();
+    let mut archives = Archives::default();
     let mut sources = Vec::new();
     for variant in variants {
         let origin = Origin::of(variant, mirrors)?;
@@ -99,7 +108,9 @@ pub fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Clie
             continue;
         }
         let source: Arc<dyn Source> = match origin {
-            Origin::Layout(directory, naming) => Arc::new(LayoutSource::open(&directory, naming)?),
+            Origin::Files(files, finding) => {
+                archives.source(&files, finding).await.map_err(|e| e.side(Side::Source))?
+            }
             Origin::Repository(registry, repository) => Arc::new(client.repository(&registry, &repository)),
             Origin::Store(directory, repository) => {
                 Arc::new(stores.at(&directory, store::existing)?.shelf(&repository))
@@ -116,7 +127,7 @@ pub fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Clie
 
 #[derive(Debug)]
 enum Origin {
-    Layout(PathBuf, Naming),
+    Files(Files, Finding),
     Repository(Registry, Repository),
     Store(PathBuf, Repository),
     Made(Recipe),
@@ -137,16 +148,16 @@ impl Origin {
         if let Some(made) = &variant.made {
             return Ok(Origin::Made(recipe(made)));
         }
-        if let Some(layout) = &variant.layout {
-            return Ok(Origin::Layout(layout.clone(), Naming::BareTag));
+        if let Some((files, finding)) = &variant.files {
+            return Ok(Origin::Files(files.clone(), finding.clone()));
         }
         let name = &variant.want.source;
         let full = format!("{}/{}", name.registry, name.repository);
         let fitting = mirrors.iter().filter_map(|mirror| Some((mirror, below(&full, &mirror.from)?)));
         match fitting.max_by_key(|(mirror, _)| mirror.from.len()) {
             None => Ok(Origin::Repository(name.registry.clone(), name.repository.clone())),
-            Some((Mirror { to: MirrorTarget::Layout(directory), .. }, _)) => {
-                Ok(Origin::Layout(directory.clone(), Naming::Full))
+            Some((Mirror { to: MirrorTarget::Files(files), .. }, _)) => {
+                Ok(Origin::Files(files.clone(), Finding::Full))
             }
             // The store of a registry that has these images under their own names.
             Some((Mirror { to: MirrorTarget::Store(directory), .. }, _)) => {
@@ -162,6 +173,44 @@ impl Origin {
             }
         }
     }
+}
+
+/// Layouts and archives, each opened once for all of its images: to decompress one takes time and room.
+#[derive(Default)]
+struct Archives {
+    layouts: HashMap<Files, Arc<Layout>>,
+    docker: HashMap<Files, Arc<DockerArchive>>,
+}
+
+impl Archives {
+    async fn source(&mut self, files: &Files, finding: Finding) -> Result<Arc<dyn Source>> {
+        Ok(match files.transport {
+            Transport::DockerArchive => {
+                let archive = opened(&mut self.docker, files, DockerArchive::open).await?;
+                Arc::new(DockerSource::new(archive, finding))
+            }
+            _ => {
+                let layout = opened(&mut self.layouts, files, Layout::open).await?;
+                Arc::new(LayoutSource::new(layout, finding))
+            }
+        })
+    }
+}
+
+async fn opened<T: Send + Sync + 'static>(
+    known: &mut HashMap<Files, Arc<T>>,
+    files: &Files,
+    open: fn(&Files) -> Result<T>,
+) -> Result<Arc<T>> {
+    if let Some(there) = known.get(files) {
+        return Ok(there.clone());
+    }
+    let to_open = files.clone();
+    // A thread of its own: an archive may take minutes, and nobody is to wait for it who gives up.
+    let there = tokio::task::spawn_blocking(move || open(&to_open)).await.map_err(|_| file::ended())??;
+    let there = Arc::new(there);
+    known.insert(files.clone(), there.clone());
+    Ok(there)
 }
 
 /// Stores, each opened once for all of its repositories.
@@ -363,7 +412,7 @@ pub fn check_renamings<'a>(
 
 /// The same for mirrors, where the images would be asked for at a place that was not meant.
 pub fn check_mirrors(mirrors: &[Mirror], variants: &[Variant]) -> Result<()> {
-    let pulled = variants.iter().filter(|variant| variant.layout.is_none() && variant.made.is_none());
+    let pulled = variants.iter().filter(|variant| variant.files.is_none() && variant.made.is_none());
     let names = pulled.map(|variant| &variant.want.source);
     let fits = |mirror: &Mirror, name: &Name| {
         below(&format!("{}/{}", name.registry, name.repository), &mirror.from).is_some()

@@ -25,6 +25,7 @@ pub mod running;
 pub mod serving;
 pub mod site;
 pub mod stick;
+pub mod tarballs;
 pub mod verdict;
 
 use std::fs;

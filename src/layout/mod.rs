@@ -1,215 +1,36 @@
-//! An OCI image layout in a directory, as a source and as a destination (image-layout.md).
+//! An OCI image layout (image-layout.md): in a directory or in somebody's tar file as a source, in a directory as a
+//! destination.
 //!
 //! As a destination it is written so that no reader ever sees half of anything: blobs go to a
 //! temporary file, reach the disk and are then named; `index.json` is replaced at the end, once.
+
+mod access;
+mod attached;
+mod source;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 
-use crate::content::{Extent, Kept, Meter, Reader, Referring, Sink, Source, Unverified, file};
+use crate::content::{Extent, Kept, Meter, Reader, Referring, Sink, file};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{
-    Attached, Descriptor, Digest, Document, LayoutIndex, MediaType, Name, NamedDescriptor, Role, Tag,
-    document_type, media, subject,
-};
+use crate::oci::{Descriptor, Digest, LayoutIndex, Name, Role, media};
+
+pub use source::{Layout, LayoutSource};
 
 const MARKER: &str = "oci-layout";
 const MARKER_CONTENT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const INDEX: &str = "index.json";
 
-/// A layout that content is read from.
-pub struct LayoutSource {
-    directory: PathBuf,
-    entries: Vec<NamedDescriptor>,
-    naming: Naming,
-    /// What is attached to what, once somebody asked.
-    attached: OnceCell<HashMap<Digest, Vec<Attached>>>,
-}
-
-/// How images are found in a layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Naming {
-    /// Only under names with a repository: the layout may hold several images with equal tags.
-    Full,
-    /// Under a bare tag as well: the layout was named for this one image.
-    BareTag,
-}
-
-impl LayoutSource {
-    /// Opens a layout and reads its `index.json`.
-    pub fn open(directory: &Path, naming: Naming) -> Result<Self> {
-        check_marker(directory)?;
-        let path = directory.join(INDEX);
-        let bytes = file::read_small(&path, "the layout's index", limits::LAYOUT_INDEX)?;
-        let LayoutIndex(entries) = LayoutIndex::parse(&bytes).map_err(|e| e.at(path.display()))?;
-        Ok(LayoutSource { directory: directory.to_owned(), entries, naming, attached: OnceCell::new() })
-    }
-
-    /// A layout has no way to ask it: every entry is looked at.
-    async fn read_attached(&self) -> Result<HashMap<Digest, Vec<Attached>>> {
-        let mut found: HashMap<Digest, Vec<Attached>> = HashMap::new();
-        let mut add = |subject, descriptor: &Descriptor, tag| {
-            let attached = Attached { subject, descriptor: descriptor.clone(), tag };
-            found.entry(subject).or_default().push(attached);
-        };
-        let documents = self
-            .entries
-            .iter()
-            .filter(|entry| entry.descriptor.role.is_document() && entry.descriptor.size <= limits::DOCUMENT);
-        for entry in documents {
-            let descriptor = &entry.descriptor;
-            let bytes = match self.fetch(descriptor).await {
-                Ok(reader) => reader.into_bytes().await?,
-                // Somebody else's entry, of which there is nothing.
-                Err(e) if e.kind() == Kind::BlobMissing && entry.subject.is_none() => continue,
-                Err(e) => return Err(e),
-            };
-            if let Some(subject) = serde_json::from_slice(&bytes).ok().and_then(|document| subject(&document))
-            {
-                add(subject, descriptor, None);
-            }
-            for tag in entry.names.iter().filter_map(|name| tag_of(name)) {
-                let Some(subject) = tag.subject() else { continue };
-                if tag != subject.fallback_tag() {
-                    add(subject, descriptor, Some(tag));
-                    continue;
-                }
-                // Some tools tag an image itself by its digest: that lists nothing.
-                if descriptor.digest == subject || descriptor.role != Role::Index {
-                    continue;
-                }
-                for child in Document::parse(descriptor, bytes.clone())?.children {
-                    add(subject, &child.descriptor, None);
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    fn find(&self, name: &Name) -> Result<&Descriptor> {
-        let full = name.to_string();
-        let short = format!("{}:{}", name.repository, name.tag);
-        let named = |wanted: &str| -> Vec<&NamedDescriptor> {
-            self.entries.iter().filter(|entry| entry.names.iter().any(|name| name == wanted)).collect()
-        };
-        let mut found = named(&full);
-        if found.is_empty() {
-            found = named(&short);
-        }
-        if found.is_empty() && self.naming == Naming::BareTag {
-            found = named(name.tag.as_str());
-            // An entry that also has a full name is another image with the same tag.
-            found.retain(|entry| entry.names.iter().all(|other| other == name.tag.as_str()));
-        }
-        let Some(first) = found.first() else { return Err(self.not_found(name)) };
-        match found.iter().find(|other| other.descriptor.digest != first.descriptor.digest) {
-            Some(other) => Err(Error::new(Kind::RefAmbiguous, "one name leads to two images in the layout")
-                .at(self.directory.display())
-                .got(format_args!("{full}: {} and {}", first.descriptor.digest, other.descriptor.digest))),
-            None => Ok(&first.descriptor),
-        }
-    }
-
-    /// A document by its digest; it need not be listed.
-    async fn document(&self, digest: &Digest) -> Result<(Descriptor, Bytes)> {
-        let path = blob_path(&self.directory, digest);
-        let absent = |e: std::io::Error| {
-            let kind = if e.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Io };
-            Error::new(kind, "no document of that digest in the layout").at(path.display()).got(e)
-        };
-        let size = open_blob(&path).and_then(|blob| blob.metadata()).map_err(absent)?.len();
-        let described = |media_type: MediaType, role| Descriptor { role, media_type, digest: *digest, size };
-        check_size(digest, size)?;
-        let blob = described(MediaType::new(""), Role::Manifest);
-        let bytes = self.fetch(&blob).await?.into_bytes().await?;
-        let media_type = document_type(&bytes).unwrap_or_else(|| MediaType::new(""));
-        let role = media_type.document_role().ok_or_else(|| no_document(digest, &media_type))?;
-        Ok((described(media_type, role), bytes))
-    }
-
-    fn not_found(&self, name: &Name) -> Error {
-        let names: Vec<_> = self.entries.iter().flat_map(|entry| &entry.names).take(8).cloned().collect();
-        Error::new(Kind::NotFound, "no image of that name in the layout")
-            .at(self.directory.display())
-            .got(if names.is_empty() { "no names".to_owned() } else { names.join(", ") })
-            .expected(match self.naming {
-                Naming::Full => name.to_string(),
-                Naming::BareTag => format!("{name} or {}", name.tag),
-            })
-            .hint(format_args!("skopeo copy --all … oci:{}:{name} puts it there", self.directory.display()))
-    }
-}
-
-#[async_trait]
-impl Source for LayoutSource {
-    async fn resolve(&self, name: &Name, digest: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
-        if let Some(digest) = digest {
-            return self.document(digest).await;
-        }
-        let descriptor = self.find(name)?.clone();
-        if !descriptor.role.is_document() {
-            return Err(no_document(name, &descriptor.media_type));
-        }
-        check_size(name, descriptor.size)?;
-        let bytes = self.fetch(&descriptor).await?.into_bytes().await?;
-        Ok((descriptor, bytes))
-    }
-
-    async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
-        let path = blob_path(&self.directory, &expected.digest);
-        let place = path.display().to_string();
-        let blob = match open_blob(&path) {
-            Ok(blob) => blob,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::new(Kind::BlobMissing, "the layout lacks a blob that its documents name")
-                    .at(place));
-            }
-            Err(e) => return Err(Error::io("cannot read a blob", place, &e)),
-        };
-        let size = blob.metadata().map_err(|e| Error::io("cannot read a blob", &place, &e))?.len();
-        if size != expected.size {
-            return Err(Error::new(Kind::SizeMismatch, "a blob is not as long as its descriptor says")
-                .at(place)
-                .got(format_args!("{size} bytes"))
-                .expected(format_args!("{} bytes", expected.size)));
-        }
-        let pieces = file::stream(Arc::new(blob), place.clone(), from, size.saturating_sub(from));
-        Ok(Unverified::new(place, pieces))
-    }
-
-    async fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
-        let attached = self.attached.get_or_try_init(|| self.read_attached()).await?;
-        Ok(attached.get(subject).cloned().unwrap_or_default())
-    }
-}
-
-fn no_document(place: impl std::fmt::Display, media_type: &MediaType) -> Error {
-    Error::new(Kind::DocumentUnsupported, "neither an index nor a manifest").at(place).got(media_type)
-}
-
-fn check_size(place: impl std::fmt::Display, size: u64) -> Result<()> {
-    match size > limits::DOCUMENT {
-        true => Err(Error::new(Kind::LimitExceeded, "a document is too large")
-            .at(place)
-            .got(format_args!("{size} bytes"))
-            .expected(format_args!("at most {} bytes", limits::DOCUMENT))),
-        false => Ok(()),
-    }
-}
-
-/// The tag of a full name, or a bare one.
-fn tag_of(name: &str) -> Option<Tag> {
-    name.rsplit([':', '/']).next()?.parse().ok()
-}
+/// More than `oci-layout` ever says.
+const MARKER_MOST: u64 = 4096;
 
 /// A layout that content is written to. Made where it does not exist, when the first blob comes.
 pub struct LayoutSink {
@@ -473,15 +294,20 @@ impl Sink for LayoutSink {
 }
 
 fn check_marker(directory: &Path) -> Result<()> {
+    let bytes = file::read_small(&directory.join(MARKER), "the layout's version", MARKER_MOST);
+    check_marker_content(&directory.display().to_string(), bytes)
+}
+
+/// What `oci-layout` must say (image-layout.md, "oci-layout file").
+fn check_marker_content(place: &str, bytes: Result<Vec<u8>>) -> Result<()> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Marker {
         image_layout_version: String,
     }
-    let path = directory.join(MARKER);
-    let wrong = || Error::new(Kind::LayoutInvalid, "not an OCI image layout").at(directory.display());
-    let bytes = file::read_small(&path, "the layout's version", 4096)
-        .map_err(|e| wrong().got(e).hint("a layout is a directory with oci-layout, index.json and blobs"))?;
+    let wrong = || Error::new(Kind::LayoutInvalid, "not an OCI image layout").at(place);
+    let bytes =
+        bytes.map_err(|e| wrong().got(e).hint("a layout has a file oci-layout, an index.json and blobs"))?;
     match serde_json::from_slice::<Marker>(&bytes) {
         Ok(marker) if marker.image_layout_version == "1.0.0" => Ok(()),
         Ok(marker) => Err(wrong()
