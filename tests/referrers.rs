@@ -219,6 +219,39 @@ fn where_that_name_leads_to_the_list_of_its_signatures_it_gets_another_one() {
 }
 
 #[test]
+fn the_name_that_the_list_needs_is_given_up_for_another_one() {
+    if !peers() {
+        return;
+    }
+    let release = Release::new();
+    let own = by_digest(&release);
+    let registry = Registry::start();
+    // First without its signatures, which leave the name to it.
+    let bare = release.scratch.read("digest.toml");
+    let bare = String::from_utf8(bare).unwrap().replace("\n[[image]]", "referrers = false\n\n[[image]]");
+    release.scratch.write("bare.toml", bare);
+    let export = EXPORT.replace("release.toml", "bare.toml").replace("bundle.tar", "bare.tar");
+    release.scratch.sealift(&export).ok();
+    let import = |bundle: &str, more: &str| {
+        let to = registry.address();
+        release.scratch.sealift(&format!("import {bundle} --trust trust --to {to} --json {more}"))
+    };
+    let first = import("bare.tar", "").ok().json();
+    assert_eq!(first["images"][0]["names"][0]["name"], format!("{}/tools/tool:{own}", registry.address()));
+    import("digest.tar", "--state other").ok();
+    let (_, list) = registry.get(&format!("/v2/tools/tool/manifests/{own}"));
+    assert_eq!(listed(&list), release.attached_to(&release.subjects[0]));
+    // And the other way round the list is let alone.
+    let again = import("bare.tar", "").ok().json();
+    assert_eq!(
+        again["images"][0]["names"][0]["name"],
+        format!("{}/tools/tool:{own}.image", registry.address())
+    );
+    let (_, list) = registry.get(&format!("/v2/tools/tool/manifests/{own}"));
+    assert_eq!(listed(&list), release.attached_to(&release.subjects[0]));
+}
+
+#[test]
 fn a_digest_in_a_tags_place_must_be_one() {
     let release = Release::new();
     for wrong in ["sha256:00", "sha512:00", "md5:x", "a:b"] {
@@ -226,6 +259,16 @@ fn a_digest_in_a_tags_place_must_be_one() {
         let run =
             release.scratch.sealift(&EXPORT.replace("release.toml", "wrong.toml").replace("bundle", "wrong"));
         run.fails(2, "ManifestInvalid").says("wrong.toml:11:27").says("a tag has no colon");
+    }
+    let digest = &release.subjects[0];
+    for more in [
+        format!("also_tag = [\"{{major}}\"]"),
+        format!("pin = {{ standard = \"sha256:{}\" }}", "0".repeat(64)),
+    ] {
+        release.scratch.write("wrong.toml", format!("{}{more}\n", SMALL.replace("{version}", digest)));
+        let run =
+            release.scratch.sealift(&EXPORT.replace("release.toml", "wrong.toml").replace("bundle", "wrong"));
+        run.fails(2, "ManifestInvalid").says("wrong.toml:12:");
     }
     let absent = format!("sha256:{}", "0".repeat(64));
     release.scratch.write("wrong.toml", SMALL.replace("{version}", &absent));

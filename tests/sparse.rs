@@ -10,6 +10,8 @@ mod support;
 
 use serde_json::{Value, json};
 use support::images::{Image, Layout};
+use support::lying::{Answer, Lying};
+use support::pushing::{INDEX, put};
 use support::registry::Registry;
 use support::serving::Serving;
 use support::site::peers;
@@ -137,6 +139,66 @@ fn a_registry_that_takes_it_gets_the_index_as_it_is() {
     let kept: Vec<_> = documents.unwrap().map(|entry| entry.unwrap().file_name()).collect();
     // Index, manifest, attestation; a signature by subject and one by tag for index and manifest.
     assert_eq!(kept.len(), 7, "{kept:?}");
+}
+
+#[test]
+fn an_index_of_just_what_is_missing_is_not_taken_away_by_asking() {
+    let release = Release::new();
+    let serving = Serving::start(&release.scratch, "store:store --writable --allow-sparse");
+    let image: Value = serde_json::from_slice(
+        &release.scratch.read(format!("images/blobs/{}", release.index.replace(':', "/"))),
+    )
+    .unwrap();
+    // Somebody has the other platform there, as an index in canonical form.
+    let missing = &image["manifests"].as_array().unwrap()[..2];
+    let single = json!({ "manifests": missing, "mediaType": INDEX, "schemaVersion": 2 }).to_string();
+    assert_eq!(put(&serving, "tools/tool", "single", INDEX, single.as_bytes()).status, 201);
+    assert_eq!(release.import(&serving.address, "--json").ok().json()["indexes"], "kept");
+    assert_eq!(serving.get("/v2/tools/tool/manifests/single").body, single.as_bytes());
+}
+
+#[test]
+fn what_is_there_complete_stays_when_another_one_is_trimmed() {
+    let scratch = Scratch::new();
+    let mut layout = Layout::new(scratch.path("images"));
+    let mut manifest = SMALL.split("[[image]]").next().unwrap().to_owned();
+    let mut digests = Vec::new();
+    for name in ["engine", "sidecar"] {
+        let platforms = vec!["linux/amd64", "linux/arm64"];
+        let image = Image { platforms, layer: 300, ..Image::new(name) };
+        digests.push(layout.add(&format!("registry.example.com/tools/{name}:1.0.0"), &image));
+        manifest += &format!(
+            "[[image]]\nname = \"{name}\"\nrepository = \"tools/{name}\"\ntags = {{ standard = \"{{version}}\" }}\n"
+        );
+    }
+    scratch.write("release.toml", manifest);
+    scratch.key("release");
+    scratch.trust("trust", &["release"]);
+    let scratch = scratch.exported();
+    let serving = Serving::start(&scratch, "store:store --writable");
+    let import = |more: &str| {
+        scratch.sealift(&format!("import bundle.tar --trust trust --to {} --json {more}", serving.address))
+    };
+    import("--image sidecar").ok();
+    let receipt = import(PART).ok().json();
+    assert_eq!(receipt["indexes"], "trimmed");
+    assert_eq!(receipt["images"][0]["trimmedFrom"], *digests[0]);
+    assert_eq!(
+        (&receipt["images"][1]["trimmedFrom"], &receipt["images"][1]["digest"]),
+        (&Value::Null, &json!(digests[1]))
+    );
+}
+
+#[test]
+fn a_registry_that_says_nothing_of_it_is_not_taken_to_refuse() {
+    let release = Release::new();
+    let server = Lying::start(|request, _| match (request.method.as_str(), request.path.as_str()) {
+        (_, "/v2/") => Answer::new(200),
+        ("PUT", _) => Answer::new(405).body(r#"{"errors":[{"code":"UNSUPPORTED"}]}"#),
+        _ => Answer::new(404),
+    });
+    let run = release.import(&server.address.to_string(), "");
+    run.fails(1, "RegistryUnsupported").says("cannot ask for incomplete indexes");
 }
 
 #[test]

@@ -264,14 +264,34 @@ pub fn exported(prepared: &Prepared, exported: &Exported, output: &Path, as_json
             "bundle": output.to_string_lossy(), "bytes": exported.bytes, "name": release.name,
             "version": release.version, "images": prepared.plan.images.len(), "blobs": exported.done.sent,
             "signers": exported.signers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "layersLeftOut": prepared.plan.images.iter().flat_map(|image| &image.omitted)
+                .filter(|omitted| omitted.is_layer()).filter_map(|omitted| omitted.digest).collect::<BTreeSet<_>>(),
         }));
     }
-    out(&format!("{}: {}\n", shown(output), written(prepared, exported)))
+    out(&format!(
+        "{}: {}\n{}",
+        shown(output),
+        written(prepared, exported),
+        layer_lines(&prepared.plan.images)
+    ))
 }
 
 /// What `export` says of a bundle that went to standard output.
 pub fn poured(prepared: &Prepared, exported: &Exported) {
     say(&format!("sent: {}", written(prepared, exported)));
+    if let Some(lines) = Some(layer_lines(&prepared.plan.images)).filter(|lines| !lines.is_empty()) {
+        say(lines.trim_end());
+    }
+}
+
+/// Layers that were not at hand, and need not be.
+fn layer_lines(images: &[Image]) -> String {
+    let lost = images.iter().flat_map(|image| image.omitted.iter().map(move |omitted| (image, omitted)));
+    let lost = lost.filter(|(_, omitted)| omitted.is_layer()).filter_map(|(image, omitted)| {
+        let digest = omitted.digest?;
+        Some(format!("{}: left out {digest}, {}\n", printable(&image.label()), omitted.reason))
+    });
+    lost.collect()
 }
 
 fn written(prepared: &Prepared, exported: &Exported) -> String {

@@ -326,7 +326,10 @@ impl Page<'_> {
         for (variant, template) in image.tags.get_ref() {
             let digest = self.digest(template)?;
             let tags = match digest {
-                Some(digest) => vec![digest.fallback_tag()],
+                Some(digest) => {
+                    self.check_digest(template, image, variant)?;
+                    vec![digest.fallback_tag()]
+                }
                 None => self.tags(template, &image.also_tag, &raw.version)?,
             };
             let name = |tag: &Tag| Name {
@@ -419,6 +422,24 @@ impl Page<'_> {
                     .hint("a tag has no colon, and a digest is sha256: and 64 lower-case hex digits")
             }),
             false => Ok(None),
+        }
+    }
+
+    /// What can be said of a tag cannot be said of a digest.
+    fn check_digest(&self, template: &Spanned<String>, image: &RawImage, variant: &str) -> Result<()> {
+        if let Some(further) = image.also_tag.first() {
+            return Err(self.wrong(
+                Some(further.span()),
+                format!(
+                    "also_tag takes the place of {{version}}, which the digest of {variant:?} does not have"
+                ),
+            ));
+        }
+        match image.pin.get(variant) {
+            None => Ok(()),
+            Some(pin) => Err(self
+                .wrong(Some(pin.span()), format!("a pin for {variant:?}, which is asked for by digest"))
+                .hint(format_args!("{} is all that is accepted already", template.get_ref()))),
         }
     }
 

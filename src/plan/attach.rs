@@ -111,10 +111,7 @@ async fn take(
         let mut below = Vec::new();
         for (descriptor, facts) in level.into_iter().zip(&facts) {
             let children: Vec<Descriptor> = match &facts.names {
-                Names::Manifest { children, absent, .. } => {
-                    tree.omit_layers(absent);
-                    children.clone()
-                }
+                Names::Manifest { children, .. } => children.clone(),
                 Names::Index(_) if depth >= limits::INDEX_DEPTH => {
                     return Err(Error::new(Kind::LimitExceeded, "indexes are nested too deeply")
                         .expected(format_args!("at most {} levels", limits::INDEX_DEPTH)));

@@ -5,6 +5,7 @@
 
 mod attach;
 mod crew;
+mod elsewhere;
 mod pace;
 mod relay;
 mod resolve;

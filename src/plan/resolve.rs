@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use super::attach::attach;
+use super::elsewhere::settle;
 use super::{Build, Image, Node, Omitted, Only, Plan, Selection, Target, Want};
 use crate::content::Source;
 use crate::error::{Error, Kind, Result, Side};
@@ -49,7 +50,8 @@ pub async fn resolve(wants: &[Want], sources: &Sources) -> Result<Plan> {
     drop(trees);
     // What was learned from the documents is in the assembly now; both together would be the peak of memory.
     drop(shelf);
-    assembly.finish()
+    let may_miss = assembly.may_miss();
+    settle(assembly.finish()?, &may_miss, sources).await
 }
 
 /// What was learned from a document; its bytes are not kept.
@@ -68,8 +70,6 @@ pub(super) enum Names {
         config: Config,
         /// Bytes of manifest, config and layers, each counted once.
         size: u64,
-        /// Layers that are not distributed with the image, and that the source does not have.
-        absent: Vec<Digest>,
     },
 }
 
@@ -120,8 +120,6 @@ impl Shelf {
             return self.keep(descriptor.digest, facts(Names::Index(children)));
         }
         let mut children: Vec<_> = children.into_iter().map(|child| child.descriptor).collect();
-        let absent = absent(&children, source).await?;
-        children.retain(|child| !absent.contains(&child.digest));
         // They were collected where the larger ones lay: that room is not kept for each document.
         children.shrink_to_fit();
         let config = match children.first() {
@@ -129,7 +127,7 @@ impl Shelf {
             _ => Config::default(),
         };
         let size = descriptor.size.saturating_add(distinct_bytes(&children));
-        self.keep(descriptor.digest, facts(Names::Manifest { children, config, size, absent }))
+        self.keep(descriptor.digest, facts(Names::Manifest { children, config, size }))
     }
 
     /// Reads several documents side by side; the answers come in the order of the questions.
@@ -183,9 +181,8 @@ async fn walk(want: &Want, source: &dyn Source, shelf: &Shelf) -> Result<Tree> {
                     let new = |child: &Child| seen.insert((child.descriptor.digest, child.platform.clone()));
                     below.extend(kept.into_iter().filter(new));
                 }
-                Names::Manifest { children, config, size, absent } => {
-                    tree.add_manifest(child, children, config, *size)?;
-                    tree.omit_layers(absent);
+                Names::Manifest { children, config, size } => {
+                    tree.add_manifest(child, children, config, *size)?
                 }
             }
         }
@@ -245,14 +242,6 @@ impl Tree {
     fn omit(&mut self, omitted: Omitted) {
         if self.left_out.insert(omitted.clone()) {
             self.image.omitted.push(omitted);
-        }
-    }
-
-    /// Records layers that the source does not have either.
-    pub fn omit_layers(&mut self, layers: &[Digest]) {
-        for digest in layers {
-            let reason = "a layer that is not distributed with the image".to_owned();
-            self.omit(Omitted { digest: Some(*digest), platform: None, reason });
         }
     }
 
@@ -379,18 +368,6 @@ impl Only {
     }
 }
 
-/// Those layers that an image may lack, and lacks. Where such a layer's `urls` lead is nobody's business here.
-async fn absent(children: &[Descriptor], source: &dyn Source) -> Result<Vec<Digest>> {
-    let mut absent = Vec::new();
-    for layer in children.iter().filter(|child| child.role == Role::Layer && child.media_type.is_elsewhere())
-    {
-        if !source.holds(layer).await? {
-            absent.push(layer.digest);
-        }
-    }
-    Ok(absent)
-}
-
 async fn read_config(config: &Descriptor, source: &dyn Source) -> Result<Config> {
     if config.size > limits::CONFIG {
         return Err(Error::new(Kind::LimitExceeded, "an image config is too large")
@@ -430,9 +407,17 @@ struct Assembly {
     nodes: Vec<Node>,
     known: HashMap<Digest, usize>,
     created: Option<Timestamp>,
+    /// Layers that are not distributed with their images; and whether they are named as nothing else.
+    elsewhere: HashMap<Digest, bool>,
 }
 
 impl Assembly {
+    /// What may be missing: what is named as anything else may not.
+    fn may_miss(&mut self) -> HashSet<Digest> {
+        let elsewhere = std::mem::take(&mut self.elsewhere);
+        elsewhere.into_iter().filter(|(_, only)| *only).map(|(digest, _)| digest).collect()
+    }
+
     fn add(&mut self, tree: Tree) -> Result<()> {
         let origin = self.images.len();
         for (position, document) in tree.documents.iter().enumerate() {
@@ -461,7 +446,11 @@ impl Assembly {
     }
 
     fn node(&mut self, descriptor: &Descriptor, origin: usize) -> Result<usize> {
+        let elsewhere = descriptor.role == Role::Layer && descriptor.media_type.is_elsewhere();
         if let Some(&known) = self.known.get(&descriptor.digest) {
+            if let Some(only) = self.elsewhere.get_mut(&descriptor.digest) {
+                *only &= elsewhere;
+            }
             if let Some(node) = self.nodes.get(known) {
                 agree(&node.descriptor, descriptor)?;
             }
@@ -469,6 +458,9 @@ impl Assembly {
         }
         if self.nodes.len() >= limits::BLOBS {
             return Err(too_much());
+        }
+        if elsewhere {
+            self.elsewhere.insert(descriptor.digest, true);
         }
         let number = self.nodes.len();
         self.known.insert(descriptor.digest, number);

@@ -263,10 +263,20 @@ fn tags_of(plan: &Plan, place: &Place) -> Result<Vec<(usize, usize, Name)>> {
     Ok(tags)
 }
 
-/// What is not found by its subject yet, for all that something is attached to; and whether it is listed by a tag.
+/// Top documents whose names at a place follow from their digests.
+fn by_digest<'a>(plan: &'a Plan, place: &'a Place) -> impl Iterator<Item = Digest> + 'a {
+    place.images.iter().filter_map(|(image, names)| {
+        let digest = plan.nodes.get(*plan.roots.get(*image)?)?.descriptor.digest;
+        names.iter().any(|name| name.tag == digest.fallback_tag()).then_some(digest)
+    })
+}
+
+/// What is not found by its subject yet, for all that something is attached to; and whether the subject's fallback tag
+/// leads to a list of it, or will.
 async fn survey_references(plan: &Plan, places: &[Place], jobs: usize) -> Result<Vec<(Reference, bool)>> {
     let asks = places.iter().enumerate().flat_map(|(number, place)| {
-        let mut wanted: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
+        let mut wanted: BTreeMap<Digest, Vec<usize>> =
+            by_digest(plan, place).map(|root| (root, Vec::new())).collect();
         for (referrer, node) in place.images.iter().flat_map(|(image, _)| plan.referrers(*image)) {
             let nodes = wanted.entry(referrer.subject).or_default();
             if referrer.tag.is_none() && !nodes.contains(&node) {
@@ -275,13 +285,16 @@ async fn survey_references(plan: &Plan, places: &[Place], jobs: usize) -> Result
         }
         wanted.into_iter().map(move |(subject, nodes)| (number, place, subject, nodes))
     });
-    let asks = asks.filter(|(_, _, _, nodes)| !nodes.is_empty());
+    let asks = asks.filter(|(_, place, subject, nodes)| {
+        !nodes.is_empty() || by_digest(plan, place).any(|root| root == *subject)
+    });
     let asks = asks.map(|(number, place, subject, mut nodes)| async move {
         let found = place.sink.referrers(&subject).await.map_err(|e| e.side(Side::Destination))?;
+        let listed = found.by_tag && !(nodes.is_empty() && found.digests.is_empty());
         nodes.retain(|node| {
             plan.nodes.get(*node).is_some_and(|node| !found.digests.contains(&node.descriptor.digest))
         });
-        Ok::<_, Error>((Reference { place: number, subject, nodes }, found.by_tag))
+        Ok::<_, Error>((Reference { place: number, subject, nodes }, listed))
     });
     stream::iter(asks).buffered(jobs.max(1)).try_collect().await
 }
@@ -436,10 +449,20 @@ impl Transfer {
     async fn tag_all(&self, survey: &Survey) -> Result<usize> {
         let Survey { tags, references, .. } = survey;
         let jobs = self.jobs.max(1);
+        let set = async |tags: Vec<&TagMove>| {
+            let set =
+                tags.into_iter().map(|tag| async move { self.tag(tag).await.map_err(|e| at_tag(e, tag)) });
+            stream::iter(set).buffer_unordered(jobs).try_collect::<Vec<()>>().await
+        };
+        // A list may take the place of an image's name only when that has its other one.
+        let beside = |tag: &&TagMove| {
+            tag.target(&self.plan).is_some_and(|digest| tag.name.tag == digest.tag_beside_list())
+        };
+        let (first, then): (Vec<_>, Vec<_>) = tags.iter().partition(beside);
+        set(first).await?;
         let refer = references.iter().map(|reference| self.refer(reference));
         stream::iter(refer).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
-        let set = tags.iter().map(|tag| async move { self.tag(tag).await.map_err(|e| at_tag(e, tag)) });
-        stream::iter(set).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
+        set(then).await?;
         for place in &self.places {
             place.sink.commit().await.map_err(|e| e.side(Side::Destination))?;
         }

@@ -62,6 +62,12 @@ impl Repository {
         }
     }
 
+    /// Whether an image that was asked for by its digest has the name which is not its list's.
+    async fn is_beside(&self, subject: &Digest) -> Result<bool> {
+        let found = absent(self.resolve_tag(&subject.tag_beside_list()).await)?;
+        Ok(found.is_some_and(|(descriptor, _)| descriptor.digest == *subject))
+    }
+
     async fn listed_by_tag<T>(&self, subject: &Digest, read: Read<T>) -> Result<Vec<T>> {
         match absent(self.resolve_tag(&subject.fallback_tag()).await)? {
             // Some tools tag an image itself by its digest: that lists nothing.
@@ -131,6 +137,10 @@ impl Repository {
         let tag = subject.fallback_tag();
         let mut entries: Vec<Value> = match absent(self.resolve_tag(&tag).await)? {
             None => Vec::new(),
+            // It has its other name, so this one is free.
+            Some((descriptor, _)) if descriptor.digest == *subject && self.is_beside(subject).await? => {
+                Vec::new()
+            }
             Some((descriptor, _)) if descriptor.digest == *subject => {
                 return Err(Error::new(Kind::TagConflict, "the tag for what is attached to an image is the image's own")
                     .at(format_args!("{self}:{tag}"))

@@ -104,6 +104,19 @@ fn loadable(plan: &Plan) -> Result<Plan> {
     };
     let (mut manifests, mut others) = (Vec::new(), BTreeSet::new());
     for image in &plan.images {
+        if let Some(layer) =
+            image.omitted.iter().find(|omitted| omitted.is_layer()).and_then(|layer| layer.digest)
+        {
+            return Err(Error::new(
+                Kind::Usage,
+                "an image lacks a layer that is not distributed with it, and cannot be loaded",
+            )
+            .at(&image.source)
+            .got(layer)
+            .hint(
+                "oci-archive:FILE holds the image as it is; --image says which images go into the archive",
+            ));
+        }
         match the_build(image)?.and_then(manifest).filter(|manifest| is_image(manifest)) {
             Some(manifest) => manifests.push(manifest),
             None => _ = others.insert(image.name.as_str()),

@@ -163,6 +163,10 @@ fn all(layout: &Layout) -> Vec<Odd> {
             manifest(layout, vec![gz.clone()], json!({ "subject": absent(MANIFEST, "somewhere") })),
         ),
         ("foreign-layer-at-hand", of(vec![with(&layer(FOREIGN, b"licensed"), urls())])),
+        (
+            "foreign-layer-of-another",
+            of(vec![with(&layer(FOREIGN, b"licensed"), urls()), layer(GZIP, b"its own")]),
+        ),
         ("foreign-layer-elsewhere", of(vec![with(&absent(FOREIGN, "elsewhere"), urls()), gz.clone()])),
         (
             "nondistributable-layer-elsewhere",
@@ -175,6 +179,19 @@ fn all(layout: &Layout) -> Vec<Odd> {
     all.push(Odd { what: "by-digest", top: own, by_digest: true });
     all.push(Odd { what: "manifest-by-digest", top: of(vec![layer(GZIP, b"one more")]), by_digest: true });
     all
+}
+
+/// An image of which a layer is nowhere, and is named as what may be missing and as what may not.
+pub fn both_ways(layout: &Layout, also: &str) -> Value {
+    let (foreign, ordinary) = (absent(FOREIGN, "both ways"), absent(GZIP, "both ways"));
+    let config =
+        json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] } });
+    let config = match also {
+        "config" => absent("application/vnd.example.config", "both ways"),
+        _ => layout.blob(CONFIG, config.to_string().as_bytes()),
+    };
+    let layers = if also == "layer" { vec![foreign, ordinary] } else { vec![foreign] };
+    layout.document(&json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers }))
 }
 
 fn with(entry: &Value, more: Value) -> Value {

@@ -235,12 +235,10 @@ impl Subject {
     }
 }
 
-/// Whether a tag is no image's: cosign's, and the fallback of distribution-spec, "Referrers Tag Schema".
+/// Whether a tag is no image's: cosign's, and the fallback of distribution-spec, "Referrers Tag Schema". Under the
+/// latter's name there may be the image itself, which was asked for by its digest.
 pub fn belongs_elsewhere(tag: &Tag) -> bool {
-    let rest = tag.as_str().strip_prefix("sha256-").and_then(|rest| rest.split_at_checked(64));
-    rest.is_some_and(|(hex, end)| {
-        Digest::from_hex(hex).is_some() && ["", ".sig", ".att", ".sbom"].contains(&end)
-    })
+    tag.subject().is_some()
 }
 
 #[cfg(test)]

@@ -88,8 +88,19 @@ impl<'a> Gather<'a> {
         Ok(Some(stock))
     }
 
+    /// Whether an image has its own digest for a tag.
+    async fn is_own(&mut self, repository: &Repository, tag: &Tag) -> Result<bool> {
+        let Some(digest) = tag.subject().filter(|digest| *tag == digest.fallback_tag()) else {
+            return Ok(false);
+        };
+        let Some(left) = self.documents.checked_sub(1) else { return Ok(false) };
+        self.documents = left;
+        let kept = self.holdings.document(repository, &Pointer::Tag(tag.clone())).await;
+        Ok(self.well(kept).flatten().is_some_and(|kept| kept.digest == digest))
+    }
+
     /// The names of a page, and where the next one begins.
-    async fn places(&self, behind: Option<Place>, count: usize) -> Result<(Vec<Place>, Option<String>)> {
+    async fn places(&mut self, behind: Option<Place>, count: usize) -> Result<(Vec<Place>, Option<String>)> {
         let (first, behind) = behind.unzip();
         let mut places: Vec<Place> = Vec::new();
         for repository in self.holdings.repositories().await? {
@@ -98,7 +109,12 @@ impl<'a> Gather<'a> {
             }
             let begun = behind.as_ref().filter(|_| first.as_ref() == Some(&repository));
             let mut tags = self.holdings.tags(&repository).await?.unwrap_or_default();
-            tags.retain(|tag| !belongs_elsewhere(tag));
+            let mut own = Vec::new();
+            for tag in &tags {
+                own.push(!belongs_elsewhere(tag) || self.is_own(&repository, tag).await?);
+            }
+            let mut own = own.into_iter();
+            tags.retain(|_| own.next().unwrap_or_default());
             let untagged = tags.is_empty() && begun.is_none();
             tags.retain(|tag| begun.is_none_or(|begun| begun.as_ref().is_some_and(|begun| tag > begun)));
             let names = tags.into_iter().map(Some).chain(untagged.then_some(None));
