@@ -42,6 +42,12 @@ pub const TARBALL_ENTRIES: usize = BLOBS + 1_000;
 /// An extended header of a tar file (a long name, PAX records), read whole.
 pub const TAR_EXTENSION: u64 = 1 << 20;
 
+/// A name in somebody's tar file, or what a link leads to: as long as paths get.
+pub const TAR_NAME: usize = 4096;
+
+/// Directories above a file in somebody's tar file: for each of them it is looked whether it is a link.
+pub const TAR_DEPTH: usize = 32;
+
 /// Zeros behind the end of somebody's tar file: tar pads to its record size. More would be something else.
 pub const TAR_PADDING: u64 = 16 << 20;
 
@@ -52,8 +58,9 @@ pub const UNPACKED_FREELY: u64 = 256 << 20;
 /// zstd thirty thousand times; no set of images is nearly as empty, and a bomb must not fill the disk.
 pub const UNPACKED_TIMES: u64 = 100;
 
-/// Bytes of one layer that is unpacked only to be hashed: a bomb would keep a processor busy for days.
-pub const LAYER_UNPACKED: u64 = 1 << 40;
+/// Bytes that the packed layers of docker archives may unpack to, all together, beyond [`UNPACKED_TIMES`] their size: they
+/// are unpacked only to be hashed.
+pub const LAYERS_UNPACKED: u64 = 4 << 30;
 
 /// `manifest.json` of a docker archive, and what it says of all its images, read whole.
 pub const DOCKER_INDEX: u64 = 4 << 20;

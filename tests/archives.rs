@@ -299,6 +299,14 @@ fn a_source_that_cannot_be_is_told_with_its_place() {
         let run = scratch.sealift("export release.toml --dry-run").fails(2, "ManifestInvalid");
         run.says(&format!("release.toml:{line}:{at}")).says(says);
     }
+    // What a docker archive has no digest of cannot be asked for by one.
+    let digest = format!("sha256:{}", "0".repeat(64));
+    scratch.write(
+        "release.toml",
+        format!("{}source = \"docker-archive:a.tar\"\n", SMALL.replace("{version}", &digest)),
+    );
+    let run = scratch.sealift("export release.toml --dry-run").fails(2, "ManifestInvalid");
+    run.says("a docker archive keeps no manifests").says(":@sha256:");
     scratch
         .write("release.toml", RELEASE.replacen("also_tag ", "source = \"oci:images:2.1.0\"\nalso_tag ", 1));
     scratch
@@ -650,6 +658,16 @@ fn a_hostile_archive_gives_no_bundle() {
         ("upwards by PAX", with([pax(&["path=../x"]), file("x", "")].concat()), "TarEntryName"),
         ("upwards by GNU", with([entry("l", b'L', b"../x\0"), file("x", "")].concat()), "TarEntryName"),
         ("no name", with(file("", "x")), "TarEntryName"),
+        (
+            "a name without end",
+            with([entry("l", b'L', &[b'x'; 5000]), file("x", "")].concat()),
+            "LimitExceeded",
+        ),
+        (
+            "directories without end",
+            with([entry("l", b'L', "a/".repeat(40).as_bytes()), file("x", "")].concat()),
+            "LimitExceeded",
+        ),
         // A03, A04, A05
         ("a link out", with(link("x", b'2', "../../etc/passwd")), "TarEntryName"),
         ("a link to the root", with(link("x", b'2', "/etc/passwd")), "TarEntryName"),

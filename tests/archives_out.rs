@@ -398,6 +398,20 @@ fn what_is_no_image_is_not_left_out_of_a_docker_archive_in_silence() {
 }
 
 #[test]
+fn attestations_beside_a_build_are_not_left_out_in_silence() {
+    let scratch = Scratch::with_small_release();
+    let mut layout = Layout::open(scratch.path("images"));
+    let image = Image { platforms: vec!["linux/amd64"], layer: 300, attested: true, ..Image::new("tool") };
+    layout.add("registry.example.com/tools/tool:1.0.0", &image);
+    let scratch = scratch.exported();
+    let run = import(&scratch, "docker-archive:d.tar --platform linux/amd64").ok();
+    assert!(run.stdout.contains("left out: 1 document that is attached"), "{run}");
+    import(&scratch, "docker-archive:e.tar --platform linux/amd64 --sparse trim")
+        .fails(2, "Usage")
+        .says("no indexes");
+}
+
+#[test]
 fn a_platform_that_an_image_lacks_is_an_error() {
     let scratch = Scratch::with_release().exported();
     import(&scratch, "docker-archive:d.tar --platform linux/s390x")
@@ -412,15 +426,20 @@ fn layers_that_older_dockers_cannot_read_are_told() {
     let mut layout = Layout::open(scratch.path("images"));
     let config = json!({ "os": "linux", "architecture": "amd64", "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", "1".repeat(64))] } });
     let config = layout.blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
-    let layer = layout.blob("application/vnd.oci.image.layer.v1.tar+zstd", b"never looked into");
-    let manifest = layout.document(&json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": config, "layers": [layer],
-    }));
-    layout.name("registry.example.com/tools/tool:1.0.0", manifest);
-    let scratch = scratch.exported();
-    let run = import(&scratch, "docker-archive:d.tar --platform linux/amd64").ok();
-    assert!(run.stdout.contains("Docker loads that from version 23 on"), "{run}");
+    for kind in
+        ["application/vnd.oci.image.layer.v1.tar+zstd", "application/vnd.docker.image.rootfs.diff.tar.zstd"]
+    {
+        let layer = layout.blob(kind, b"never looked into");
+        let manifest = layout.document(&json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": config, "layers": [layer],
+        }));
+        layout.name("registry.example.com/tools/tool:1.0.0", manifest);
+        scratch.sealift(&format!("{EXPORT} --overwrite")).ok();
+        let to = "docker-archive:d.tar --platform linux/amd64 --overwrite --allow-downgrade --reset-state";
+        let run = import(&scratch, to).ok();
+        assert!(run.stdout.contains("Docker loads that from version 23 on"), "{run}");
+    }
 }
 
 // Files.

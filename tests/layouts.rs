@@ -198,6 +198,32 @@ fn a_bundle_that_was_unpacked_has_what_cosigns_tags_attach() {
 }
 
 #[test]
+fn what_is_attached_in_both_ways_stays_so() {
+    let scratch = Scratch::new();
+    let mut layout = Layout::new(scratch.path("images"));
+    let image = Image { platforms: vec!["linux/amd64"], layer: 300, ..Image::new("tool") };
+    let top = layout.image(&image);
+    let digest = layout.name("registry.example.com/tools/tool:1.0.0", top.clone());
+    // A signature that names its subject, and lies under cosign's tag besides.
+    let signature = layout.artifact("", b"signed", Some(&top));
+    let tag = format!("{}.sig", digest.replace(':', "-"));
+    layout.name(&format!("registry.example.com/tools/tool:{tag}"), signature);
+    scratch.write("release.toml", SMALL);
+    scratch.key("release");
+    scratch.trust("trust", &["release"]);
+    let scratch = scratch.exported();
+    std::fs::create_dir(scratch.path("unpacked")).unwrap();
+    scratch.run("tar", "-xf bundle.tar -C unpacked").ok();
+    scratch.sealift("import bundle.tar --trust trust --to oci-archive:archive.tar").ok();
+    for source in ["oci:unpacked", "oci-archive:bundle.tar", "oci-archive:archive.tar"] {
+        let again = EXPORT.replace("bundle.tar", "again.tar").replace("oci:images", source);
+        scratch.sealift(&again).ok();
+        assert!(scratch.read("again.tar") == scratch.read("bundle.tar"), "{source}");
+        scratch.remove("again.tar");
+    }
+}
+
+#[test]
 fn what_a_layout_has_attached_is_not_lost_in_silence() {
     let (scratch, signature) = unpacked();
     let again = EXPORT.replace("oci:images", "oci:unpacked").replace("bundle.tar", "again.tar");
@@ -252,10 +278,20 @@ fn damage_to_what_is_not_exported_is_no_fault() {
     scratch.remove(path(&gone));
     scratch.sealift(&EXPORT.replace("bundle.tar", "again.tar")).ok();
     assert!(scratch.read("again.tar") == scratch.read("bundle.tar"));
-    // What has no name and is an artifact may well be attached to the image.
-    let mut artifact = layout.artifact("text/plain", b"somebody's", None);
-    artifact["artifactType"] = json!("text/plain");
+    // What has no name may well be attached to the image.
+    let artifact = layout.artifact("text/plain", b"somebody's", None);
     let artifact = layout.unnamed(artifact);
     scratch.write(path(&artifact), "{");
-    scratch.sealift(&EXPORT.replace("bundle.tar", "third.tar")).fails(3, "SizeMismatch");
+    let third = EXPORT.replace("bundle.tar", "third.tar");
+    scratch.sealift(&third).fails(3, "SizeMismatch").says("take the entry out");
+    scratch.remove(path(&artifact));
+    scratch.sealift(&third).fails(3, "BlobMissing").says("take the entry out");
+}
+
+#[test]
+fn a_directory_that_no_reader_of_layouts_can_name_is_not_written() {
+    let scratch = Scratch::with_small_release().exported();
+    let run = scratch.sealift("import bundle.tar --trust trust --to oci:out:1.0.0");
+    run.fails(2, "Usage").says("--map changes them");
+    assert!(!scratch.has("out:1.0.0"));
 }

@@ -190,6 +190,32 @@ fn what_is_there_complete_stays_when_another_one_is_trimmed() {
 }
 
 #[test]
+fn of_one_image_in_two_repositories_the_complete_one_stays() {
+    let release = Release::new();
+    let second = SMALL.split("[[image]]").nth(1).unwrap();
+    let second = second.replace("tools/tool", "tools/twin").replace("\"tool\"", "\"twin\"");
+    release.scratch.write("twins.toml", format!("{SMALL}\n[[image]]{second}"));
+    let mut layout = Layout::open(release.scratch.path("images"));
+    layout
+        .name("registry.example.com/tools/twin:1.0.0", layout.entry("registry.example.com/tools/tool:1.0.0"));
+    let export = EXPORT.replace("release.toml", "twins.toml").replace("bundle.tar", "twins.tar");
+    release.scratch.sealift(&export).ok();
+    let serving = Serving::start(&release.scratch, "store:store --writable");
+    let import = |more: &str| {
+        let to = &serving.address;
+        release.scratch.sealift(&format!("import twins.tar --trust trust --to {to} {more}"))
+    };
+    import("--image tool").ok();
+    let run = import(PART).ok();
+    assert!(run.stdout.contains("tools/tool:1.0.0 is there with all its platforms"), "{run}");
+    let digest = |name: &str| {
+        let reply = serving.get(&format!("/v2/tools/{name}/manifests/1.0.0"));
+        reply.header("docker-content-digest").to_owned()
+    };
+    assert!(digest("tool") == release.index && digest("twin") != release.index);
+}
+
+#[test]
 fn a_registry_that_says_nothing_of_it_is_not_taken_to_refuse() {
     let release = Release::new();
     let server = Lying::start(|request, _| match (request.method.as_str(), request.path.as_str()) {

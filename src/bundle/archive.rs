@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::contents::{Contents, Entry, Part};
 use super::draft::{Sealing, append};
 use super::journal::Identity;
-use super::{DOCKER_PATH, INDEX_PATH, LAYOUT_PATH, OCI_LAYOUT, sums};
+use super::{DOCKER_PATH, INDEX_PATH, OCI_LAYOUT, sums};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Digest, LayoutIndex};
@@ -103,12 +103,8 @@ fn sealing(plan: &Plan, first: Vec<(Part, Vec<u8>)>) -> Result<Sealing> {
     let identity = Identity::new(&list, 0, &plan.images);
     let mut head = Vec::new();
     for (part, bytes) in first {
-        let path = match part {
-            Part::Layout => LAYOUT_PATH,
-            Part::Index => INDEX_PATH,
-            _ => DOCKER_PATH,
-        };
-        append(&mut head, path, bytes)?;
+        let entry = Entry { part, digest: Digest::of(&bytes), size: bytes.len() as u64, offset: 0 };
+        append(&mut head, &entry.path(), bytes)?;
     }
     let frame = head.iter().map(|piece| piece.len() as u64).sum();
     Ok(Sealing { head, contents: Arc::new(Contents::bare(listed)?), identity, frame })

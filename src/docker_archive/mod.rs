@@ -27,7 +27,8 @@ use crate::oci::{
     docker_name, media,
 };
 
-use pack::{Layer, Packers};
+use pack::Layer;
+pub use pack::Packers;
 
 const INDEX: &str = "manifest.json";
 
@@ -36,7 +37,7 @@ pub struct DockerArchive {
     files: Files,
     tarball: Tarball,
     images: Vec<DockerImage>,
-    packers: Packers,
+    packers: Arc<Packers>,
     /// Layers that were packed, by where they lie in the archive; each once.
     packed: Mutex<HashMap<Stretch, Arc<OnceCell<Layer>>>>,
     /// All that the images consist of which were made.
@@ -56,7 +57,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl DockerArchive {
     /// Opens an archive and reads its `manifest.json`.
-    pub fn open(files: &Files) -> Result<Self> {
+    pub fn open(files: &Files, packers: Arc<Packers>) -> Result<Self> {
         let tarball = Tarball::open(&files.path)?;
         let bytes = tarball.read_small(INDEX, "the archive's manifest.json", limits::DOCKER_INDEX)?;
         let bytes = bytes.ok_or_else(|| {
@@ -73,7 +74,7 @@ impl DockerArchive {
             files: files.clone(),
             tarball,
             images,
-            packers: Packers::default(),
+            packers,
             packed: Mutex::default(),
             known: Mutex::default(),
         })

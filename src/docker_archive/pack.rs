@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::{Compression, GzBuilder};
@@ -37,10 +38,12 @@ pub struct Layer {
     pub stretch: Stretch,
 }
 
-/// Those who pack: a few at a time, each with a file of his own that he appends to.
+/// Those who pack, for all archives: a few at a time, each with a file of his own that he appends to.
 pub struct Packers {
     turns: Semaphore,
     benches: Arc<Mutex<Vec<Bench>>>,
+    /// Bytes that packed layers may still unpack to.
+    allowance: Arc<AtomicU64>,
 }
 
 /// A file without a name, and its length.
@@ -51,26 +54,39 @@ struct Bench {
 
 impl Default for Packers {
     fn default() -> Self {
-        Packers { turns: Semaphore::new(limits::PACKERS), benches: Arc::default() }
+        let allowance = Arc::new(AtomicU64::new(limits::LAYERS_UNPACKED));
+        Packers { turns: Semaphore::new(limits::PACKERS), benches: Arc::default(), allowance }
     }
 }
 
 impl Packers {
     /// Packs a layer that lies in `archive`, or only hashes it if it is packed already.
     pub async fn pack(&self, archive: &Arc<File>, layer: Stretch, place: &str) -> Result<Layer> {
-        let _turn = self.turns.acquire().await.map_err(|_| file::ended())?;
+        let packing = packing(archive, layer).map_err(|e| e.at(place))?;
+        // Whoever unpacks zstd may need a window as large as two others need together.
+        let turns = if matches!(packing, Packing::Zstd) { limits::PACKERS } else { 1 };
+        let _turns = self.turns.acquire_many(turns as u32).await.map_err(|_| file::ended())?;
         let (archive, benches, at) = (archive.clone(), self.benches.clone(), place.to_owned());
-        let packed =
-            tokio::task::spawn_blocking(move || packed(&archive, layer, &benches).map_err(|e| e.at(at)));
-        packed.await.map_err(|_| file::ended())?
+        let allowance = self.allowance.clone();
+        let work = move || packed(&archive, layer, packing, &benches, &allowance).map_err(|e| e.at(at));
+        tokio::task::spawn_blocking(work).await.map_err(|_| file::ended())?
     }
 }
 
-fn packed(archive: &Arc<File>, layer: Stretch, benches: &Mutex<Vec<Bench>>) -> Result<Layer> {
-    let packing = match layer.size {
-        0 => Packing::Plain,
-        _ => Packing::at(&**archive, layer.offset).map_err(|e| unread(&e))?,
-    };
+fn packing(archive: &File, layer: Stretch) -> Result<Packing> {
+    match layer.size {
+        0 => Ok(Packing::Plain),
+        _ => Packing::at(archive, layer.offset).map_err(|e| unread(&e)),
+    }
+}
+
+fn packed(
+    archive: &Arc<File>,
+    layer: Stretch,
+    packing: Packing,
+    benches: &Mutex<Vec<Bench>>,
+    allowance: &AtomicU64,
+) -> Result<Layer> {
     let media_type = match packing {
         Packing::Plain => return packed_anew(archive, layer, benches),
         Packing::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
@@ -83,7 +99,9 @@ fn packed(archive: &Arc<File>, layer: Stretch, benches: &Mutex<Vec<Bench>>) -> R
     };
     let digest = file::digest_at(&**archive, layer.offset, layer.size).map_err(|e| unread(&e))?;
     let content = BufReader::with_capacity(PIECE, Content::of(archive, layer));
-    let diff_id = hashed(unpacked(packing, content)?, &mut io::sink(), |_| damaged)?;
+    // In proportion to what is there: a bomb would keep a processor busy for days.
+    allowance.fetch_add(layer.size.saturating_mul(limits::UNPACKED_TIMES), Ordering::Relaxed);
+    let diff_id = hashed(unpacked(packing, content)?, &mut io::sink(), |_| damaged, Some(allowance))?;
     Ok(Layer { media_type, digest, diff_id, file: archive.clone(), stretch: layer })
 }
 
@@ -98,8 +116,12 @@ fn packed_anew(archive: &Arc<File>, layer: Stretch, benches: &Mutex<Vec<Bench>>)
     let out = Out { file: bench.file.clone(), start: bench.end, length: 0, hasher: Hasher::default() };
     let mut packer =
         GzBuilder::new().mtime(0).operating_system(ANY_SYSTEM).write(out, Compression::new(LEVEL));
-    let diff_id =
-        hashed(Content::of(archive, layer), &mut packer, |reading| if reading { unread } else { no_room })?;
+    let diff_id = hashed(
+        Content::of(archive, layer),
+        &mut packer,
+        |reading| if reading { unread } else { no_room },
+        None,
+    )?;
     let out = packer.finish().map_err(|e| no_room(&e))?;
     let stretch = Stretch { offset: out.start, size: out.length };
     bench.end = out.start.saturating_add(out.length);
@@ -114,10 +136,10 @@ fn hashed(
     mut content: impl Read,
     to: &mut impl Write,
     failed: impl Fn(bool) -> fn(&io::Error) -> Error,
+    allowance: Option<&AtomicU64>,
 ) -> Result<Digest> {
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; PIECE];
-    let mut length = 0u64;
     loop {
         let count = match content.read(&mut buffer) {
             Ok(0) => return Ok(hasher.finish()),
@@ -126,10 +148,16 @@ fn hashed(
             Err(e) => return Err(failed(true)(&e)),
         };
         let piece = buffer.get(..count).unwrap_or_default();
-        length = length.saturating_add(count as u64);
-        if length > limits::LAYER_UNPACKED {
-            return Err(Error::new(Kind::LimitExceeded, "a layer is too large when it is unpacked")
-                .expected(format_args!("at most {} bytes", limits::LAYER_UNPACKED)));
+        let take = |left: u64| left.checked_sub(count as u64);
+        if let Some(left) = allowance
+            && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err()
+        {
+            return Err(Error::new(
+                Kind::LimitExceeded,
+                "the archive's layers unpack to far more than they are",
+            )
+            .expected(format_args!("at most {} times their size", limits::UNPACKED_TIMES))
+            .hint("have the image saved again; such layers are no honest ones"));
         }
         hasher.update(piece);
         to.write_all(piece).map_err(|e| failed(false)(&e))?;

@@ -40,10 +40,10 @@ impl Attachments {
                 Err(error) => {
                     let said = said_subjects(entry);
                     // It has no name of its own: it may well be attached to something.
-                    let may_be =
-                        entry.names.is_empty() && entry.is_artifact && error.kind() != Kind::BlobMissing;
-                    if said.is_empty() && may_be {
-                        return Err(error);
+                    if said.is_empty() && entry.names.is_empty() {
+                        return Err(error.hint(
+                            "it has no name, and may be a signature or the like: mend the layout, take the entry out of its index.json, or leave behind what is attached (referrers = false)",
+                        ));
                     }
                     for subject in said {
                         all.broken.entry(subject).or_default().push(entry.clone());
@@ -92,19 +92,16 @@ impl Attachments {
                 add(subject, &child.descriptor, None);
             }
         }
-        // Its entry says that it is attached to something, and it does not: a tag did that, which the entry of a
-        // bundle does not have.
-        if let Some(subject) = entry.subject.filter(|said| found.iter().all(|one| one.subject != *said)) {
-            let tags = self
-                .tags
-                .get(&(subject, descriptor.digest))
-                .ok_or_else(|| nameless(layout, entry, &subject))?;
-            found.extend(tags.iter().map(|tag| Attached {
-                subject,
-                descriptor: descriptor.clone(),
-                tag: Some(tag.clone()),
-            }));
+        let Some(subject) = entry.subject else { return Ok(found) };
+        // The entry of a bundle does not have the tag that attaches it.
+        let tags = self.tags.get(&(subject, descriptor.digest));
+        // Its entry says that it is attached to something, and nothing tells how.
+        if tags.is_none() && found.iter().all(|one| one.subject != subject) {
+            return Err(nameless(layout, entry, &subject));
         }
+        let attached =
+            |tag: &Tag| Attached { subject, descriptor: descriptor.clone(), tag: Some(tag.clone()) };
+        found.extend(tags.into_iter().flatten().map(attached));
         Ok(found)
     }
 }

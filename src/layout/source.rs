@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{
     Attached, Descriptor, Digest, Files, Finding, LayoutIndex, MediaType, Name, NamedDescriptor, Pick, Role,
-    document_type,
+    Transport, document_type,
 };
 
 /// A layout whose `index.json` was read.
@@ -118,13 +118,16 @@ impl Layout {
         let error = Error::new(Kind::NotFound, "no image of that name in the layout")
             .at(&self.files)
             .got(if names.is_empty() { "no names".to_owned() } else { names.join(", ") });
+        // Into a directory images can be put one by one; an archive is written as a whole.
+        let put = match self.files.transport {
+            Transport::Oci => format!("skopeo copy --all … {}:{name} puts it there", self.files),
+            _ => "have the archive written again, with this image in it".to_owned(),
+        };
         match finding {
             Finding::Picked(pick) => error.expected(pick),
-            Finding::Full => error
-                .expected(name)
-                .hint(format_args!("skopeo copy --all … {}:{name} puts it there", self.files)),
+            Finding::Full => error.expected(name).hint(put),
             Finding::BareTag | Finding::Only => error.expected(format_args!("{name} or {}", name.tag)).hint(
-                format_args!("say what it is called there (source = \"{}:REFERENCE\"), or skopeo copy --all … {}:{name} puts it there", self.files, self.files),
+                format_args!("say what it is called there (source = \"{}:REFERENCE\"), or {put}", self.files),
             ),
         }
     }

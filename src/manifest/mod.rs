@@ -16,7 +16,7 @@ use toml::Spanned;
 use crate::content::file;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Digest, Files, Finding, Name, Platform, Registry, Repository, Tag};
+use crate::oci::{Digest, Files, Finding, Name, Platform, Registry, Repository, Tag, Transport};
 use crate::plan::{Attachments, Only, Selection, Target, Want};
 use crate::release::{Channel, Moment, ReleaseName, Tier, UpgradePath, Version};
 use crate::text::line_and_column;
@@ -359,7 +359,16 @@ impl Page<'_> {
                 },
                 tags,
             };
-            gathered.images.push(Variant { want, files: files.remove(variant), made: None, budget });
+            let files = files.remove(variant);
+            if let (Some(digest), Some((Files { transport: Transport::DockerArchive, .. }, _))) =
+                (digest, &files)
+            {
+                return Err(self
+                    .wrong(Some(template.span()), "a docker archive keeps no manifests, so none can be asked for by digest")
+                    .got(digest)
+                    .hint("its digests are those of configs, which are image ids: source = \"docker-archive:FILE:@sha256:…\""));
+            }
+            gathered.images.push(Variant { want, files, made: None, budget });
         }
         Ok(())
     }

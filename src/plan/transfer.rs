@@ -354,6 +354,11 @@ fn stage(plan: &Plan, survey: &Survey, verb: &'static str) -> Stage {
 }
 
 impl Done {
+    /// All of a plan was sent.
+    pub fn all(plan: &Plan) -> Self {
+        Done { sent: plan.nodes.len(), sent_bytes: plan.bytes(), ..Done::default() }
+    }
+
     /// Adds up.
     pub fn add(&mut self, other: Done) {
         self.sent += other.sent;

@@ -15,7 +15,7 @@ use super::places::{Destination, Form};
 use crate::bundle::{Piped, Sealing, Statement, check_target, docker_archive, oci_archive};
 use crate::content::{Reader, Sink, file};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Name};
+use crate::oci::{Descriptor, Digest, Name, Role};
 use crate::plan::{Done, Image, Node, Plan, Survey, Transfer};
 
 const WORDS: Words = Words { verb: "import", moving: "writing" };
@@ -34,6 +34,10 @@ pub fn check_order(order: &Import) -> Result<()> {
             false => Ok(()),
         };
     };
+    if order.indexes.is_some() && *form == Form::Docker {
+        return Err(Error::new(Kind::Usage, "--sparse has no indexes to keep or trim in a Docker archive")
+            .hint("leave it out: a Docker archive holds one platform of each image, and no index"));
+    }
     if order.overwrite_tags {
         return Err(Error::new(Kind::Usage, "--overwrite-tags has no tags to move in an archive")
             .hint("--overwrite replaces the file, once the new one is complete"));
@@ -83,7 +87,9 @@ pub fn arranged(order: &Import, plan: Plan, statement: &Statement) -> Result<Arr
         Form::Oci => (plan, Vec::new()),
         Form::Docker => {
             let target = Target { output: path, replace: order.overwrite };
-            (loadable(&plan)?, docker_notes(&plan, target.is_packed()))
+            let loadable = loadable(&plan)?;
+            let notes = docker_notes(&plan, &loadable, target.is_packed());
+            (loadable, notes)
         }
     };
     let places: HashMap<Digest, usize> =
@@ -169,16 +175,26 @@ fn require_images(plan: &Plan, others: &BTreeSet<&str>) -> Result<()> {
         }))
 }
 
-fn docker_notes(plan: &Plan, packed: bool) -> Vec<String> {
+fn docker_notes(plan: &Plan, loadable: &Plan, packed: bool) -> Vec<String> {
     let mut notes = Vec::new();
     let attached: BTreeSet<usize> = plan.attached.iter().flatten().copied().collect();
-    if !attached.is_empty() {
+    // Attestations stand in the index beside the build.
+    let builds: BTreeSet<Digest> =
+        plan.images.iter().flat_map(|image| &image.platforms).map(|build| build.digest).collect();
+    let beside = plan.nodes.iter().enumerate().filter(|(number, node)| {
+        let Descriptor { role, digest, .. } = &node.descriptor;
+        *role == Role::Manifest && !builds.contains(digest) && !attached.contains(number)
+    });
+    let count = attached.len().saturating_add(beside.count());
+    if count > 0 {
         notes.push(format!(
             "left out: {} attached to these images (signatures, SBOMs, attestations): a Docker archive cannot hold them, oci-archive:FILE can",
-            if attached.len() == 1 { "1 document that is".to_owned() } else { format!("{} documents that are", attached.len()) }
+            if count == 1 { "1 document that is".to_owned() } else { format!("{count} documents that are") }
         ));
     }
-    let zstd = plan.nodes.iter().any(|node| node.descriptor.media_type.as_str().ends_with("+zstd"));
+    let held = loadable.closure(0..loadable.images.len());
+    let mut held = held.iter().filter_map(|node| loadable.nodes.get(*node));
+    let zstd = held.any(|node| node.descriptor.media_type.as_str().ends_with("zstd"));
     if zstd || packed {
         let what = if packed { "the archive is" } else { "some of its layers are" };
         notes.push(format!("{what} compressed with zstd: Docker loads that from version 23 on"));
@@ -199,7 +215,7 @@ pub fn sealing(order: &Import, plan: &Plan, todo: &Survey) -> Result<Option<Seal
 pub async fn write(sealing: Sealing, to: Target<'_>, carrier: Transfer) -> Result<(u64, Done)> {
     match to.is_packed() {
         true => {
-            let done = all(&carrier.plan);
+            let done = Done::all(&carrier.plan);
             Ok((output::pack(Arc::new(sealing), to, carrier, WORDS).await?, done))
         }
         false => output::write(sealing, to, carrier, WORDS).await,
@@ -215,16 +231,12 @@ pub async fn receive(
 ) -> Result<(u64, Done)> {
     match to.is_packed() {
         true => {
-            let done = all(&carrier.plan);
+            let done = Done::all(&carrier.plan);
             let bytes = output::receive_packed(Arc::new(sealing), to, carrier, WORDS, passing).await?;
             Ok((bytes, done))
         }
         false => output::receive(sealing, to, carrier, &passing).await,
     }
-}
-
-fn all(plan: &Plan) -> Done {
-    Done { sent: plan.nodes.len(), sent_bytes: plan.bytes(), ..Done::default() }
 }
 
 /// An archive before it is written: it has nothing. Only asked, never written to.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::archive::{self, Arranged};
 use super::inspect::{SignerRecord, signer_records};
 use super::output::Target;
-use super::places::{self, Destination, Renaming};
+use super::places::{self, Destination, Form, Renaming};
 use super::site::{Site, sighting};
 use super::sparse::{self, Asking, Became, Indexes};
 use super::verify;
@@ -286,10 +286,15 @@ impl Import {
         statement: &Statement,
         client: &registry::Client,
     ) -> Result<Task> {
-        let originals = plan.images.iter().map(|image| (image.source.clone(), image.digest)).collect();
+        let originals: Vec<_> =
+            plan.images.iter().map(|image| (image.source.clone(), image.digest)).collect();
         // Registries judge what they are given; other places do not.
         let asks = self.indexes.is_none() && matches!(self.destination, Destination::Registry(..));
-        let lacking = plan::lacking(&plan, documents).await?;
+        let lacking = match &self.destination {
+            // It has no indexes.
+            Destination::Archive(Form::Docker, _) => BTreeSet::new(),
+            _ => plan::lacking(&plan, documents).await?,
+        };
         let (trimmed, indexes) = match self.indexes {
             _ if lacking.is_empty() => (None, Became::Complete),
             Some(Indexes::Refuse) => return Err(sparse::refuse(&plan)),
@@ -298,8 +303,9 @@ impl Import {
             Some(Indexes::Keep) | None => (None, Became::Kept),
         };
         let planned = trimmed.as_ref().map_or(plan, |trimmed| (*trimmed.plan).clone());
-        let Arranged { plan, notes } = archive::arranged(self, planned, statement)?;
-        let (places, todo) = self.survey(&plan, client).await?;
+        let Arranged { plan, mut notes } = archive::arranged(self, planned, statement)?;
+        let (places, mut todo) = self.survey(&plan, client).await?;
+        keep_complete(&plan, &originals, &mut todo, &mut notes);
         if !self.overwrite_tags {
             refuse_conflicts(&plan, &todo, None)?;
         }
@@ -373,6 +379,19 @@ struct Task {
     sealing: Option<Sealing>,
     /// And its bytes.
     archive_bytes: Option<u64>,
+}
+
+/// A tag that leads to the complete index, in one of several repositories, is not moved to the trimmed one.
+fn keep_complete(plan: &Plan, originals: &[(Name, Digest)], todo: &mut Survey, notes: &mut Vec<String>) {
+    todo.tags.retain(|tag| {
+        let original = originals.get(tag.image).map(|(_, digest)| *digest);
+        let own = plan.roots.get(tag.image) == Some(&tag.node);
+        let complete = own && tag.before.is_some() && tag.before == original && original != tag.target(plan);
+        if complete {
+            notes.push(format!("{} is there with all its platforms, and stays as it is", tag.name));
+        }
+        !complete
+    });
 }
 
 /// Refuses to move tags that lead elsewhere; what they lead to in `also` is no elsewhere.

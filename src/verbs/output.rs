@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::verify;
 use crate::bundle::{Packed, Piped, Sealing, Writer, pour};
-use crate::content::{Meter, Procession, Quiet, file};
+use crate::content::{Quiet, file};
 use crate::error::{Error, Exit, Result, Side};
 use crate::limits;
 use crate::plan::{Ahead, Done, Passing, Place, Survey, Transfer, Turns, relay, transfer};
@@ -156,7 +157,8 @@ async fn compress(
         let poured = async {
             pour(&sealing, &mut turns, &mut packed).await?;
             match passing {
-                Some(passing) => let_pass(&passing).await,
+                // What nobody wants is verified, too.
+                Some(passing) => verify::rest(&passing, Arc::new(Quiet)).await,
                 None => Ok(()),
             }
         };
@@ -175,14 +177,6 @@ async fn compress(
         }
     })
     .await
-}
-
-/// Verifies what nobody wants, to the end.
-async fn let_pass(passing: &Piped) -> Result<()> {
-    while passing.next().await?.is_some() {
-        passing.skip(&Meter::new(Arc::new(Quiet), 0)).await?;
-    }
-    passing.finish().await
 }
 
 /// Runs work in a task of its own, which ends with whoever waits for it.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::archive::Blank;
 use crate::artifact::{self, ChartsOnly, Recipe};
 use crate::content::{Remembered, Source, file};
-use crate::docker_archive::{DockerArchive, DockerSource};
+use crate::docker_archive::{DockerArchive, DockerSource, Packers};
 use crate::error::{Error, Kind, Result, Side};
 use crate::layout::{Layout, LayoutSink, LayoutSource};
 use crate::manifest::{self, CHART, Variant};
@@ -180,13 +180,16 @@ impl Origin {
 struct Archives {
     layouts: HashMap<Files, Arc<Layout>>,
     docker: HashMap<Files, Arc<DockerArchive>>,
+    packers: Arc<Packers>,
 }
 
 impl Archives {
     async fn source(&mut self, files: &Files, finding: Finding) -> Result<Arc<dyn Source>> {
         Ok(match files.transport {
             Transport::DockerArchive => {
-                let archive = opened(&mut self.docker, files, DockerArchive::open).await?;
+                let packers = self.packers.clone();
+                let open = move |files: &Files| DockerArchive::open(files, packers);
+                let archive = opened(&mut self.docker, files, open).await?;
                 Arc::new(DockerSource::new(archive, finding))
             }
             _ => {
@@ -200,7 +203,7 @@ impl Archives {
 async fn opened<T: Send + Sync + 'static>(
     known: &mut HashMap<Files, Arc<T>>,
     files: &Files,
-    open: fn(&Files) -> Result<T>,
+    open: impl FnOnce(&Files) -> Result<T> + Send + 'static,
 ) -> Result<Arc<T>> {
     if let Some(there) = known.get(files) {
         return Ok(there.clone());
@@ -251,29 +254,28 @@ pub enum Form {
 }
 
 impl Form {
-    const ALL: [Form; 2] = [Form::Oci, Form::Docker];
-
-    /// What stands before the file's name.
-    fn prefix(self) -> &'static str {
+    fn transport(self) -> Transport {
         match self {
-            Form::Oci => "oci-archive:",
-            Form::Docker => "docker-archive:",
+            Form::Oci => Transport::OciArchive,
+            Form::Docker => Transport::DockerArchive,
         }
     }
+}
 
-    /// The archive that a text names, if it names one.
-    fn read(text: &str) -> Option<Result<Destination>> {
-        let (form, file) =
-            Form::ALL.into_iter().find_map(|form| Some((form, text.strip_prefix(form.prefix())?)))?;
-        let wrong = |what: &str| Err(Error::new(Kind::Usage, what.to_owned()).got(format_args!("{text:?}")));
-        Some(match file {
-            "" | "-" => wrong("an archive needs a file's name")
-                .map_err(|e| e.expected(format_args!("{}FILE", form.prefix()))),
-            // skopeo and podman take what follows it for the name of an image.
-            file if file.contains(':') => wrong("no reader of archives takes a file with a ':' in its name")
-                .map_err(|e| e.hint("images keep their names in an archive; --map changes them")),
-            file => Ok(Destination::Archive(form, file.into())),
-        })
+/// The path of a layout or an archive that is to be written.
+fn path_to_write(transport: Transport, path: &str) -> Result<PathBuf> {
+    let wrong = |what: &str| {
+        Error::new(Kind::Usage, what.to_owned()).got(format_args!("\"{}{path}\"", transport.prefix()))
+    };
+    match path {
+        "" | "-" => Err(wrong("not a destination: no path")
+            .expected("oci:DIRECTORY, store:DIRECTORY, oci-archive:FILE or docker-archive:FILE")),
+        // skopeo and podman, and sealift itself, take what follows it for the name of an image.
+        path if path.contains(':') && transport != Transport::Store => {
+            Err(wrong("no reader of it takes a path with a ':' in it")
+                .hint("images keep their names there; --map changes them"))
+        }
+        path => Ok(path.into()),
     }
 }
 
@@ -286,14 +288,15 @@ impl FromStr for Destination {
                 .got(format_args!("{:?}", shown(text)))
                 .expected("docker://host[:port][/prefix], oci:DIRECTORY, store:DIRECTORY, oci-archive:FILE or docker-archive:FILE")
         };
-        if let Some(archive) = Form::read(text) {
-            return archive;
-        }
-        match (text.strip_prefix("oci:"), text.strip_prefix("store:")) {
-            (Some(""), _) | (_, Some("")) => return Err(wrong()),
-            (Some(directory), _) => return Ok(Destination::Layout(directory.into())),
-            (_, Some(directory)) => return Ok(Destination::Store(directory.into())),
-            (None, None) => {}
+        if let Some((transport, path)) = Transport::split(text) {
+            let path = || path_to_write(transport, path);
+            match transport {
+                Transport::Oci => return Ok(Destination::Layout(path()?)),
+                Transport::Store => return Ok(Destination::Store(path()?)),
+                Transport::OciArchive => return Ok(Destination::Archive(Form::Oci, path()?)),
+                Transport::DockerArchive => return Ok(Destination::Archive(Form::Docker, path()?)),
+                Transport::Docker => {}
+            }
         }
         if text.starts_with("dir:") {
             return Err(wrong().hint("for skopeo's directories, copy from one of these with skopeo"));
@@ -321,7 +324,7 @@ impl std::fmt::Display for Destination {
             Destination::Registry(registry, Some(prefix)) => write!(f, "docker://{registry}/{prefix}"),
             Destination::Layout(directory) => write!(f, "oci:{}", directory.display()),
             Destination::Store(directory) => write!(f, "store:{}", directory.display()),
-            Destination::Archive(form, file) => write!(f, "{}{}", form.prefix(), file.display()),
+            Destination::Archive(form, file) => write!(f, "{}{}", form.transport().prefix(), file.display()),
         }
     }
 }

@@ -332,6 +332,7 @@ fn long_name(content: &[u8]) -> Result<Vec<u8>> {
 
 /// A name without `./`, `//` and the like; empty for the archive's own top.
 fn inside(name: &[u8]) -> Result<Vec<u8>> {
+    check_length(name)?;
     let upwards = name.split(|byte| *byte == b'/').any(|step| step == b"..");
     match upwards || name.starts_with(b"/") {
         true => Err(bad_name(name)),
@@ -339,8 +340,19 @@ fn inside(name: &[u8]) -> Result<Vec<u8>> {
     }
 }
 
+fn check_length(name: &[u8]) -> Result<()> {
+    let depth = name.iter().filter(|byte| **byte == b'/').count();
+    match name.len() > limits::TAR_NAME || depth > limits::TAR_DEPTH {
+        true => Err(Error::new(Kind::LimitExceeded, "a name in the archive is too long")
+            .got(format_args!("{} bytes, {depth} directories", name.len()))
+            .expected(format_args!("at most {} bytes, {} directories", limits::TAR_NAME, limits::TAR_DEPTH))),
+        false => Ok(()),
+    }
+}
+
 /// What a symbolic link leads to, which begins where the link lies.
 fn resolved(link: &[u8], target: &[u8]) -> Result<Vec<u8>> {
+    check_length(target)?;
     let directory =
         link.iter().rposition(|byte| *byte == b'/').and_then(|at| link.get(..at)).unwrap_or_default();
     match target.is_empty() || target.starts_with(b"/") {
