@@ -110,8 +110,12 @@ pub const FIRST_SECOND: i64 = -62_167_219_200;
 /// A release manifest (TOML).
 pub const RELEASE_MANIFEST: u64 = 1 << 20;
 
-/// A packaged chart, unpacked: helm takes as much, and a bomb must not get more time.
+/// The files of a packaged chart, unpacked: helm takes no more, so a larger one would fail where it is to be installed,
+/// and a bomb must not get more time.
 pub const CHART_UNPACKED: u64 = 100 << 20;
+
+/// Each of these files, for the same reasons.
+pub const CHART_FILE: u64 = 5 << 20;
 
 /// A chart's `Chart.yaml`, which is read whole; most have one kilobyte.
 pub const CHART_YAML: u64 = 1 << 20;

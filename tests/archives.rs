@@ -719,6 +719,16 @@ fn a_hostile_archive_gives_no_bundle() {
         ("two PAX names", with([pax(&["path=a", "path=b"]), file("x", "")].concat()), "TarHeader"),
         ("two PAX headers", with([pax(&["path=a"]), pax(&["path=b"]), file("x", "")].concat()), "TarHeader"),
         (
+            "two PAX headers, nearly",
+            with([pax(&["path=a"]), pax(&["mtime=1"]), file("x", "")].concat()),
+            "TarHeader",
+        ),
+        (
+            "a PAX header that is forgotten",
+            with([pax(&["path=a"]), entry("g", b'g', &record("comment=x")), file("x", "")].concat()),
+            "TarHeader",
+        ),
+        (
             "PAX and GNU",
             with([pax(&["path=a"]), entry("l", b'L', b"b\0"), file("x", "")].concat()),
             "TarHeader",

@@ -123,6 +123,22 @@ fn what_cannot_be_understood_is_a_usage_error() {
 }
 
 #[test]
+fn what_a_manifest_names_is_not_judged_and_whoever_asks_for_that_hears_it() {
+    let scratch = Scratch::with_small_release();
+    let export = "export release.toml --dry-run --mirror registry.example.com=oci:images";
+    for flag in ["--trust trust", "--state state", "--allow-expired"] {
+        let run = scratch.sealift(&format!("{export} {flag}"));
+        let word = flag.split(' ').next().unwrap();
+        assert!(run.code == 2 && run.stderr.contains(&format!("{word} is for --from")), "{run}");
+        assert!(run.stderr.contains("sealift export"), "{run}");
+    }
+    // What is set for all commands is no such wish.
+    let mut command = scratch.command(export);
+    command.env("SEALIFT_TRUST", "trust").env("SEALIFT_STATE", "state");
+    support::run(command).ok();
+}
+
+#[test]
 fn a_place_that_cannot_be_understood_comes_with_a_hint() {
     let scratch = Scratch::with_small_release();
     for (to, kind, hint) in [

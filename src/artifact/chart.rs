@@ -11,9 +11,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{Artifact, Metadata, Part, Plain, archive};
-use crate::content::{Source, Unverified};
+use crate::content::{Extent, Source, Unverified};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Attached, Descriptor, Digest, Name, Role, media};
+use crate::oci::{Attached, Descriptor, Digest, Document, MediaType, Name, Role, media};
 
 const CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
 const CONTENT: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
@@ -54,7 +54,7 @@ pub fn make(path: &Path) -> Result<Artifact> {
 }
 
 /// The signature that `helm package --sign` leaves beside a chart.
-fn provenance(path: &Path) -> PathBuf {
+pub fn provenance(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".prov");
     PathBuf::from(name)
@@ -67,9 +67,11 @@ pub struct ChartsOnly(pub Arc<dyn Source>);
 impl Source for ChartsOnly {
     async fn resolve(&self, name: &Name, digest: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
         let (descriptor, bytes) = self.0.resolve(name, digest).await?;
-        let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let config = document.pointer("/config/mediaType").and_then(Value::as_str);
-        if descriptor.role == Role::Manifest && config == Some(CONFIG) {
+        let document = Document::parse(&descriptor, bytes.clone())?;
+        let first = document.children.into_iter().map(|child| child.descriptor).next();
+        let config = first.filter(|first| first.role == Role::Config).map(|config| config.media_type);
+        let config = config.as_ref().map(MediaType::as_str);
+        if config == Some(CONFIG) {
             return Ok((descriptor, bytes));
         }
         Err(Error::new(Kind::DocumentUnsupported, "not a Helm chart")
@@ -83,7 +85,15 @@ impl Source for ChartsOnly {
         self.0.open(expected, from).await
     }
 
+    async fn holds(&self, expected: &Descriptor) -> Result<bool> {
+        self.0.holds(expected).await
+    }
+
     async fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
         self.0.attached(subject).await
+    }
+
+    async fn extent(&self, expected: &Descriptor) -> Result<Option<Extent>> {
+        self.0.extent(expected).await
     }
 }

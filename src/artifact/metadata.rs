@@ -96,8 +96,7 @@ impl Metadata {
         if matches!(self.name.as_str(), "" | "." | "..") || self.name.contains('/') {
             return Err(wrong("not a chart's name").got(format_args!("{:?}", self.name)));
         }
-        let version = self.version.trim_start_matches('v');
-        if !version.starts_with(|c: char| c.is_ascii_digit()) {
+        if !is_version(&self.version) {
             return Err(wrong("not a chart's version")
                 .got(format_args!("{:?}", self.version))
                 .expected("a semantic version, such as \"2.1.0\""));
@@ -324,6 +323,23 @@ fn clean(text: &str) -> String {
         c => Some(c),
     };
     text.chars().filter_map(seen).collect()
+}
+
+/// Whether helm takes this for a version: one to three numbers, perhaps a `v` before and a pre-release or build behind
+/// them (semver.org, items 9 and 10; github.com/Masterminds/semver, `NewVersion`).
+fn is_version(text: &str) -> bool {
+    let split =
+        |text, mark| <str>::split_once(text, mark).map_or((text, None), |(text, rest)| (text, Some(rest)));
+    let (text, build) = split(text.strip_prefix('v').unwrap_or(text), '+');
+    let (numbers, pre_release) = split(text, '-');
+    let identifier =
+        |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let padded =
+        |text: &str| text.len() > 1 && text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit());
+    numbers.split('.').count() <= 3
+        && numbers.split('.').all(|number| number.parse::<u64>().is_ok())
+        && build.is_none_or(|build| build.split('.').all(identifier))
+        && pre_release.is_none_or(|text| text.split('.').all(|part| identifier(part) && !padded(part)))
 }
 
 fn misfit(key: &str, got: &Value, expected: &str) -> Error {

@@ -2,8 +2,8 @@
 //! the form that `oras pull` writes back. Paths enter; a [`Source`] leaves that is read like any other, so that
 //! nobody else needs to know.
 //!
-//! Every file is read once while the release is planned, for its digest and size, and once more when it is written.
-//! Nothing of its content is kept. Whatever is no plain file (a link, a directory, a device) is refused. The same
+//! Every file is read once while the release is planned, for its digest and size, a chart also for what is in it, and
+//! once more when it is written. Nothing of its content is kept. Whatever is no plain file (a link, a directory, a device) is refused. The same
 //! files make the same artifact: no clock, no file times.
 
 mod archive;
@@ -47,6 +47,14 @@ pub enum Recipe {
 }
 
 impl Recipe {
+    /// Files that are read for it, if they are there.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Recipe::Chart(archive) => vec![archive.clone(), chart::provenance(archive)],
+            Recipe::Files { paths, .. } => paths.clone(),
+        }
+    }
+
     /// Reads the files. Takes as long as that does.
     fn make(&self) -> Result<Artifact> {
         match self {

@@ -1,10 +1,13 @@
-//! What can be typed. No behaviour here.
+//! What can be typed, and what of it belongs together. No behaviour here.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::oci::Platform;
 use crate::release::{Moment, byte_count};
@@ -35,6 +38,37 @@ pub struct Cli {
     /// How progress is shown on standard error.
     #[arg(long, global = true, value_enum, default_value_t = ProgressMode::Auto, value_name = "MODE")]
     pub progress: ProgressMode,
+}
+
+impl Cli {
+    /// Reads a command line.
+    ///
+    /// # Errors
+    /// What is not understood, and what was typed in vain.
+    pub fn read(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let mut command = Cli::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let pulling = matches.subcommand_matches("export").filter(|export| !export.contains_id("from"));
+        // Not by `requires`: that is forgiven where the manifest stands in the way, and it would count the environment.
+        let idle = pulling.and_then(|export| typed(export, ["trust", "state", "allow_expired"]));
+        match idle.zip(command.find_subcommand_mut("export")) {
+            Some((flag, export)) => {
+                let flag = flag.replace('_', "-");
+                let what = format!(
+                    "--{flag} is for --from BUNDLE: what a manifest names is not judged by a trust store"
+                );
+                Err(export.error(ErrorKind::MissingRequiredArgument, what))
+            }
+            None => Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command)),
+        }
+    }
+}
+
+/// The first of these flags that was typed. (The environment is for all verbs.)
+fn typed<'f>(matches: &ArgMatches, flags: impl IntoIterator<Item = &'f str>) -> Option<&'f str> {
+    flags.into_iter().find(|flag| matches.value_source(flag) == Some(ValueSource::CommandLine))
 }
 
 /// What becomes of indexes of which entries were left out.
@@ -206,7 +240,7 @@ pub struct ExportArgs {
     #[command(flatten)]
     pub trust: TrustArgs,
     /// With --from: take the bundle although it has expired; the trust store must allow that.
-    #[arg(long, requires = "from")]
+    #[arg(long)]
     pub allow_expired: bool,
     /// Parts of the release.
     #[command(flatten)]

@@ -17,7 +17,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
@@ -51,7 +51,7 @@ use args::{
 
 /// Runs one command line, `arguments` including the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::read(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -91,7 +91,7 @@ fn run_printed(command: &str) -> Result<()> {
 }
 
 fn printed(command: &str) -> Result<Cli> {
-    Cli::try_parse_from(command.split(' '))
+    Cli::read(command.split(' '))
         .map_err(|e| Error::new(Kind::Usage, "the demo's command is not understood").got(e))
 }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::bundle::Statement;
 use crate::error::{Error, Kind, Result, printable};
+use crate::manifest::belongs_to_all;
 use crate::oci::{Digest, Name};
 use crate::plan::{Image, Omitted, Plan, Share};
 use crate::policy::Verdict;
@@ -198,7 +199,7 @@ pub fn planned(
         return json_out(&planned_json(prepared, total, verdicts));
     }
     let text = format!(
-        "{} {}, tier {}, channel {}, created {}\n\n{}\n{}\n{}{}{}{}to pull: {} in {}; the bundle will have {} ({total} bytes)\n",
+        "{} {}, tier {}, channel {}, created {}\n\n{}\n{}\n{}{}{}{}payload: {} in {}; the bundle will have {} ({total} bytes)\n",
         release.name,
         release.version,
         release.tier,
@@ -306,10 +307,18 @@ fn written(prepared: &Prepared, exported: &Exported) -> String {
         "{} {}, {}, {}, {} bytes; {signed}",
         release.name,
         release.version,
-        count(prepared.plan.images.len(), "image"),
+        count(prepared.plan.images.len(), kind_of(&prepared.plan.images)),
         count(exported.done.sent, "blob"),
         exported.bytes
     )
+}
+
+/// What all of these are.
+fn kind_of(images: &[Image]) -> &'static str {
+    match images.iter().any(|image| belongs_to_all(&image.variant)) {
+        true => "artifact",
+        false => "image",
+    }
 }
 
 /// What `verify` prints.

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::{Gathered, Page, RawManifest, Variant};
 use crate::error::Result;
-use crate::oci::{Digest, Name, Registry, Repository};
+use crate::oci::{Digest, Name, Registry, Repository, Transport};
 use crate::plan::{Attachments, Selection, Target, Want};
 
 /// What stands in a variant's place for a chart.
@@ -145,15 +145,20 @@ impl Page<'_> {
     }
 
     fn archive(&self, source: &Spanned<String>, directory: &Path) -> Result<Made> {
-        match source.get_ref() {
-            path if path.starts_with("oci:") || path.contains("://") => Err(self
-                .wrong(Some(source.span()), "a chart's source is a file that helm package has written")
-                .hint(
-                    "leave it out for a chart in a registry; --mirror FROM=oci:DIR takes it from a layout",
-                )),
-            path if path.is_empty() => Err(self.wrong(Some(source.span()), "an empty path")),
-            path => Ok(Made::Chart(directory.join(path))),
-        }
+        let path = source.get_ref();
+        let hint = match Transport::split(path) {
+            _ if path.is_empty() => return Err(self.wrong(Some(source.span()), "an empty path")),
+            Some((Transport::DockerArchive, _)) => "docker archives hold images alone",
+            Some((Transport::Oci | Transport::OciArchive | Transport::Store, rest))
+                if !rest.starts_with("//") =>
+            {
+                "leave it out, and say in the command where the chart lies: --mirror FROM=oci:DIR, FROM=oci-archive:FILE or FROM=store:DIR"
+            }
+            None if !path.contains("://") => return Ok(Made::Chart(directory.join(path))),
+            _ => "leave it out: a chart in a registry is found by registry, repository and version",
+        };
+        let what = "a chart's source is a file that helm package has written";
+        Err(self.wrong(Some(source.span()), what).got(format_args!("{path:?}")).hint(hint))
     }
 
     fn paths(&self, paths: &Spanned<Paths>, directory: &Path) -> Result<Vec<PathBuf>> {

@@ -39,24 +39,13 @@ pub struct Prepared {
     pub release: Release,
     /// What it consists of.
     pub plan: Arc<Plan>,
-    budgets: Vec<Option<u64>>,
-    sources: Sources,
-    jobs: usize,
-    rate: Option<Rate>,
-    /// What moving it is called.
-    verb: &'static str,
-}
-
-/// What a bundle is made from, wherever it comes from.
-pub(super) struct Inputs {
-    pub release: Release,
-    pub plan: Arc<Plan>,
     /// For each of the plan's images, the most bytes that one platform may have.
-    pub budgets: Vec<Option<u64>>,
-    pub sources: Sources,
-    pub jobs: usize,
-    pub rate: Option<Rate>,
-    pub verb: &'static str,
+    pub(super) budgets: Vec<Option<u64>>,
+    pub(super) sources: Sources,
+    pub(super) jobs: usize,
+    pub(super) rate: Option<Rate>,
+    /// What moving it is called.
+    pub(super) verb: &'static str,
 }
 
 /// A bundle that was written.
@@ -72,7 +61,9 @@ pub struct Exported {
 impl Export {
     /// Whether the bundle may be written to this file: not over what it is made from.
     pub fn check_output(&self, target: Target, keys: &[PathBuf]) -> Result<()> {
-        check_output(target, keys, &self.manifest)
+        let manifest = Manifest::load(&self.manifest)?;
+        let named = places::inputs(&manifest.images, &self.mirrors)?;
+        check_output(target, keys.iter().chain([&self.manifest]).chain(&named))
     }
 
     /// Reads the manifest and the documents of all its images.
@@ -99,15 +90,15 @@ impl Export {
         };
         let budgets = manifest.images.iter().map(|variant| variant.budget).collect();
         let (jobs, rate) = (self.jobs, self.rate);
-        Ok(Prepared::new(Inputs { release, plan, budgets, sources, jobs, rate, verb: "pulling" }))
+        Ok(Prepared { release, plan, budgets, sources, jobs, rate, verb: "pulling" })
     }
 }
 
 /// Whether a bundle may be written to this file: not over what it is made from.
-pub(super) fn check_output(target: Target, keys: &[PathBuf], from: &PathBuf) -> Result<()> {
+pub(super) fn check_output<'a>(target: Target, inputs: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
     let Target { output, replace } = target;
     check_target(output, replace)?;
-    match keys.iter().chain([from]).find(|input| file::same(input, output)) {
+    match inputs.into_iter().find(|input| file::same(input, output)) {
         Some(input) => Err(Error::new(Kind::OutputExists, "the output is one of the inputs")
             .at(output.display())
             .got(input.display())
@@ -130,11 +121,6 @@ fn newest(plan: &Plan) -> Result<Moment> {
 }
 
 impl Prepared {
-    pub(super) fn new(inputs: Inputs) -> Self {
-        let Inputs { release, plan, budgets, sources, jobs, rate, verb } = inputs;
-        Prepared { release, plan, budgets, sources, jobs, rate, verb }
-    }
-
     /// The rules' verdicts, if this many keys sign.
     pub fn verdicts(&self, keys: usize) -> Vec<Verdict> {
         let builds = self.plan.images.iter().zip(&self.budgets).flat_map(|(image, budget)| {

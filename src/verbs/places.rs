@@ -125,6 +125,19 @@ pub async fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry
     Ok(sources)
 }
 
+/// Files that are read for the variants, if they are there.
+pub fn inputs(variants: &[Variant], mirrors: &[Mirror]) -> Result<Vec<PathBuf>> {
+    let mut inputs = Vec::new();
+    for variant in variants {
+        match Origin::of(variant, mirrors)? {
+            Origin::Files(files, _) => inputs.push(files.path),
+            Origin::Made(recipe) => inputs.extend(recipe.files()),
+            Origin::Repository(..) | Origin::Store(..) => {}
+        }
+    }
+    Ok(inputs)
+}
+
 #[derive(Debug)]
 enum Origin {
     Files(Files, Finding),

@@ -1,10 +1,10 @@
 //! `export --from`: a bundle as the source of another one. Opened and read like any bundle that is to be used, then
 //! narrowed, and written as any other: source → plan → policy → writer. No network.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::export::{Inputs, Prepared, check_output};
+use super::export::{Prepared, check_output};
 use super::output::Target;
 use super::site::Site;
 use super::verify;
@@ -32,7 +32,7 @@ pub struct Slice {
 impl Slice {
     /// Whether the new bundle may be written to this file: not over what it is made from.
     pub fn check_output(&self, target: Target, keys: &[PathBuf]) -> Result<()> {
-        check_output(target, keys, &self.bundle)
+        check_output(target, keys.iter().chain([&self.bundle]))
     }
 
     /// Reads all of the bundle, then the documents of what is wanted of it.
@@ -41,22 +41,18 @@ impl Slice {
         let wants = self.narrow.apply(opened.wants()?)?;
         let bundle = verify::whole(opened, watch.clone()).await?;
         let sources = vec![bundle.source(); wants.len()];
-        let plan = Arc::new(resolve(&wants, &sources).await.map_err(|e| e.inside(shown(&self.bundle)))?);
-        Ok(Prepared::new(Inputs {
+        let plan = resolve(&wants, &sources).await.map_err(|e| e.inside(self.bundle.display()))?;
+        Ok(Prepared {
             release: release(bundle.statement()),
             // The release team's budgets were kept when the bundle was made.
             budgets: vec![None; wants.len()],
-            plan,
+            plan: Arc::new(plan),
             sources,
             jobs: self.jobs.min(bundle.readers()),
             rate: self.rate,
             verb: "copying",
-        }))
+        })
     }
-}
-
-fn shown(bundle: &Path) -> String {
-    bundle.display().to_string()
 }
 
 /// What the bundle says of its release holds for a part of it, too.

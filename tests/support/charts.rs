@@ -14,13 +14,18 @@ pub fn chart_yaml(name: &str, version: &str) -> String {
 
 /// A chart as `helm package` writes it.
 pub fn chart(name: &str, version: &str) -> Vec<u8> {
+    packed(&chart_entries(name, version))
+}
+
+/// The entries of such a chart.
+pub fn chart_entries(name: &str, version: &str) -> Vec<Vec<u8>> {
     let yaml = chart_yaml(name, version);
     let entries: [(&str, &[u8]); 3] = [
         ("Chart.yaml", yaml.as_bytes()),
         ("values.yaml", b"replicas: 1\n"),
         ("templates/service.yaml", b"kind: Service\n"),
     ];
-    packed(&entries.map(|(path, content)| entry(&format!("{name}/{path}"), b'0', content)))
+    entries.map(|(path, content)| entry(&format!("{name}/{path}"), b'0', content)).to_vec()
 }
 
 /// An entry of a tar, of any type.

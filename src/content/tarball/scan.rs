@@ -11,6 +11,10 @@ use crate::oci::Digest;
 
 const BLOCK: u64 = 512;
 
+/// The bits of a mode that say what it is, and what they are for a directory (inode(7), `S_IFMT`, `S_IFDIR`).
+const FILE_TYPE: u32 = 0o170_000;
+const DIRECTORY: u32 = 0o040_000;
+
 /// The first size that eleven octal digits cannot say.
 const BEYOND_OCTAL: u64 = 1 << 33;
 
@@ -29,11 +33,16 @@ impl Key {
 /// What a name leads to.
 #[derive(Clone, Copy, Debug)]
 pub enum Member {
+    /// To its content.
     File(Stretch),
     /// To the file of this name.
     Link(Key),
+    /// To no content.
     Directory,
 }
+
+/// Is shown each entry before its content is read: the name as it stands there, and what it is.
+pub type Judge<'j> = dyn FnMut(&[u8], &Member) -> Result<()> + 'j;
 
 /// What was read so far.
 #[derive(Default)]
@@ -54,11 +63,14 @@ struct Ahead {
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
+    /// There was one of PAX records, whatever they say.
+    records: bool,
 }
 
 /// A header's own word.
 struct Header {
     kind: u8,
+    mode: u32,
     name: Vec<u8>,
     link: Vec<u8>,
     size: u64,
@@ -66,10 +78,10 @@ struct Header {
 
 impl Scan {
     /// Reads all headers that lie before `until`, which is how much of the file there is.
-    pub fn advance(&mut self, file: &dyn ReadAt, until: u64) -> Result<()> {
+    pub fn advance(&mut self, file: &dyn ReadAt, until: u64, judge: &mut Judge<'_>) -> Result<()> {
         while !self.is_over() && self.next.saturating_add(BLOCK) <= until {
             let at = self.next;
-            if !self.step(file, until).map_err(|e| e.at(format_args!("byte {at}")))? {
+            if !self.step(file, until, judge).map_err(|e| e.at(format_args!("byte {at}")))? {
                 break;
             }
         }
@@ -117,7 +129,7 @@ impl Scan {
     }
 
     /// Reads one header, and an extended one's content; `false` where not all of that is there yet.
-    fn step(&mut self, file: &dyn ReadAt, until: u64) -> Result<bool> {
+    fn step(&mut self, file: &dyn ReadAt, until: u64, judge: &mut Judge<'_>) -> Result<bool> {
         let mut block = [0; BLOCK as usize];
         read(file, &mut block, self.next)?;
         let behind = self.next.saturating_add(BLOCK);
@@ -134,7 +146,7 @@ impl Scan {
         }
         let header = Header::parse(&block)?;
         if !matches!(header.kind, b'x' | b'g' | b'L' | b'K') {
-            self.next = self.member(header, behind)?;
+            self.next = self.member(header, behind, judge)?;
             return Ok(true);
         }
         if header.size > limits::TAR_EXTENSION {
@@ -167,9 +179,9 @@ impl Scan {
     }
 
     /// Takes an entry whose content begins at `offset`; where the next header begins.
-    fn member(&mut self, header: Header, offset: u64) -> Result<u64> {
+    fn member(&mut self, header: Header, offset: u64, judge: &mut Judge<'_>) -> Result<u64> {
         self.check_count()?;
-        let Ahead { name, link, size } = std::mem::take(&mut self.ahead);
+        let Ahead { name, link, size, .. } = std::mem::take(&mut self.ahead);
         let raw = name.unwrap_or(header.name);
         let size = match size {
             // What does not fit into the header stands in the record alone; writers differ in what they put into
@@ -206,6 +218,11 @@ impl Scan {
         if name.is_empty() && !matches!(member, Member::Directory) {
             return Err(bad_name(&raw));
         }
+        // Go's readers believe the mode, others the type.
+        if matches!(member, Member::File(_)) && header.mode & FILE_TYPE == DIRECTORY {
+            return Err(unexpected(&raw, "a file whose mode is a directory's"));
+        }
+        judge(&raw, &member)?;
         match (self.members.insert(Key::of(&name), member), member) {
             (None, _) | (Some(Member::Directory), Member::Directory) => end(offset, size),
             _ => Err(unexpected(&raw, "an entry that was there before")),
@@ -231,9 +248,10 @@ impl Header {
             block.get(124..136).and_then(|field| <[u8; 12]>::try_from(field).ok()).ok_or_else(no_header)?;
         let kind = header.entry_type().as_byte();
         let size = number(&field).ok_or_else(|| wrong("an impossible size").got(shown(&field)))?;
+        let mode = header.mode().unwrap_or_default();
         let name = header.path_bytes().into_owned();
         let link = header.link_name_bytes().unwrap_or_default().into_owned();
-        Ok(Header { kind, name, link, size })
+        Ok(Header { kind, mode, name, link, size })
     }
 }
 
@@ -259,6 +277,14 @@ impl Ahead {
         match kind {
             b'L' => once(&mut self.name, long_name(content)?),
             b'K' => once(&mut self.link, long_name(content)?),
+            // Some readers take both, some the last alone.
+            b'x' if std::mem::replace(&mut self.records, true) => {
+                Err(wrong("two extended headers of one kind for one entry"))
+            }
+            // Some readers have forgotten by then what was said of the entry.
+            b'g' if *self != Ahead::default() => {
+                Err(wrong("an extended header for all entries between one entry's own and that entry"))
+            }
             _ => self.records(kind, content),
         }
     }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::os::unix::fs::FileExt;
 
-use super::scan::{Scan, trailing};
+use super::scan::{Judge, Scan, trailing};
 use crate::content::file::{self, PIECE, ReadAt};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -98,7 +98,7 @@ pub fn damaged(error: &io::Error) -> Error {
 }
 
 /// Decompresses an archive; the plain one, and its headers.
-pub fn unpack(packed: &File, packing: Packing) -> Result<(File, Scan)> {
+pub fn unpack(packed: &File, packing: Packing, judge: &mut Judge<'_>) -> Result<(File, Scan)> {
     let failed = |e: &io::Error| {
         Error::io("cannot unpack the archive", std::env::temp_dir().display(), e)
             .hint("TMPDIR names another directory for it; or decompress it yourself")
@@ -117,7 +117,7 @@ pub fn unpack(packed: &File, packing: Packing) -> Result<(File, Scan)> {
         };
         plain.write_all_at(buffer.get(..count).unwrap_or_default(), length).map_err(|e| failed(&e))?;
         length = length.saturating_add(count as u64);
-        scan.advance(&plain, length)?;
+        scan.advance(&plain, length, judge)?;
         if scan.claims() > claimed {
             claimed = scan.claims();
             file::check_room(&std::env::temp_dir(), claimed.saturating_sub(length)).map_err(|e| {
