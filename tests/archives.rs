@@ -20,8 +20,8 @@ use support::engines::{Docker, Podman};
 use support::images::{Image, Layout, random};
 use support::parts::Parts;
 use support::tarballs::{
-    Saved, directory, end, entry, file, files, gzip, link, pax, record, saved_before_25, saved_since_25,
-    sized, tarball, zstd,
+    Saved, directory, end, entry, file, files, gzip, link, pax, prefixed, record, saved_before_25,
+    saved_since_25, sized, tarball, with_mode, zstd,
 };
 use support::{RELEASE, Run, SMALL, Scratch, peer, run, sha256};
 
@@ -658,6 +658,9 @@ fn a_hostile_archive_gives_no_bundle() {
         ("upwards by PAX", with([pax(&["path=../x"]), file("x", "")].concat()), "TarEntryName"),
         ("upwards by GNU", with([entry("l", b'L', b"../x\0"), file("x", "")].concat()), "TarEntryName"),
         ("no name", with(file("", "x")), "TarEntryName"),
+        ("a file with a link's mode", with(with_mode(file("x", "y"), b"0120644\0")), "TarUnexpectedEntry"),
+        ("a file that leads somewhere", with(link("x", b'0', "y")), "TarUnexpectedEntry"),
+        ("GNU's form with a prefix", with(prefixed(file("x", "y"))), "TarHeader"),
         (
             "a name without end",
             with([entry("l", b'L', &[b'x'; 5000]), file("x", "")].concat()),

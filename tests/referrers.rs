@@ -433,6 +433,64 @@ fn nothing_attached_is_told_apart_from_nobody_answering() {
     })
     .fails(1, "RedirectForbidden");
     exported_where(|| Answer::new(200).header("Content-Type", INDEX).body("[]")).fails(3, "DocumentInvalid");
+    // One that goes on nobody understands where, and one that goes on where it is.
+    for link in ["/v2/more; rel=next", "<?>; rel=next"] {
+        let scratch = Scratch::with_small_release();
+        let registry = served(scratch.path("images"), move |request, _| {
+            let path = request.path.split('?').next().unwrap_or_default().to_owned();
+            let list = r#"{"schemaVersion":2,"manifests":[]}"#;
+            request.path.contains("/referrers/").then(|| {
+                let link = link.replace('?', &path);
+                Answer::new(200).header("Content-Type", INDEX).header("Link", link).body(list)
+            })
+        });
+        let place = registry.address.to_string();
+        scratch.sealift(&EXPORT.replace("oci:images", &place)).fails(1, "RegistryCorrupt");
+        scratch.holds_no_bundle();
+    }
+}
+
+#[test]
+fn no_image_is_named_whose_signatures_cannot_be_found() {
+    let release = Release::new();
+    // A registry that takes everything, and lists nothing.
+    let tags = std::sync::Arc::new(std::sync::Mutex::new(0));
+    let seen = tags.clone();
+    let server = support::lying::Lying::start(move |request, _| {
+        let (method, path) = (request.method.as_str(), request.path.as_str());
+        if method == "PUT" && path.ends_with("/manifests/1.0.0") {
+            *seen.lock().unwrap() += 1;
+        }
+        match method {
+            _ if path == "/v2/" => Answer::new(200),
+            "GET" if path.contains("/referrers/") => {
+                Answer::new(200).header("Content-Type", INDEX).body(r#"{"schemaVersion":2,"manifests":[]}"#)
+            }
+            "POST" => Answer::new(202).header("Location", "/v2/tools/tool/blobs/uploads/1"),
+            "PATCH" => Answer::new(202).header("Location", "/v2/tools/tool/blobs/uploads/1"),
+            "PUT" => Answer::new(201),
+            "DELETE" => Answer::new(202),
+            _ => Answer::new(404),
+        }
+    });
+    let run = release.import(&server.address.to_string(), "");
+    run.fails(1, "RegistryCorrupt").says("what is attached to a document is not found by it");
+    assert_eq!(*tags.lock().unwrap(), 0, "the tag was set");
+}
+
+#[test]
+fn a_list_that_grows_in_memory_is_refused() {
+    let release = Release::new();
+    let body = format!(r#"{{"schemaVersion":2,"manifests":[{}{{}}]}}"#, r#"{"":0},"#.repeat(500_000));
+    let server = support::lying::Lying::start(move |request, _| match request.path.as_str() {
+        "/v2/" => Answer::new(200),
+        path if path.contains("/referrers/") => {
+            Answer::new(200).header("Content-Type", INDEX).body(body.clone())
+        }
+        _ => Answer::new(404),
+    });
+    let run = release.import(&server.address.to_string(), "");
+    run.fails(3, "DocumentInvalid").says("at most 10000 entries");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::Name;
+use crate::oci::{Name, fold};
 
 /// What helm knows of a chart. Fields stand in helm's order, and are left out as helm leaves them out.
 #[derive(Debug, Serialize)]
@@ -213,7 +213,7 @@ impl Fields {
 
     fn metadata(mut self) -> Result<Metadata> {
         let api_version = self.text("apiVersion")?;
-        Ok(Metadata {
+        let metadata = Metadata {
             name: self.text("name")?,
             home: self.text("home")?,
             sources: self.texts("sources")?,
@@ -233,15 +233,47 @@ impl Fields {
             kube_version: self.text("kubeVersion")?,
             dependencies: self.objects("dependencies", Fields::dependency)?,
             kind: self.scalar("type")?,
-        })
+        };
+        self.check_rest(&[
+            "apiVersion",
+            "name",
+            "home",
+            "sources",
+            "version",
+            "description",
+            "keywords",
+            "maintainers",
+            "icon",
+            "condition",
+            "tags",
+            "appVersion",
+            "deprecated",
+            "annotations",
+            "kubeVersion",
+            "dependencies",
+            "type",
+        ])?;
+        Ok(metadata)
+    }
+
+    /// helm reads `Version` and `verſion` for `version`: what is left may not look like what was taken.
+    fn check_rest(&self, known: &[&str]) -> Result<()> {
+        let taken = |key: &&String| known.iter().any(|known| fold(known) == fold(key));
+        match self.0.keys().find(taken) {
+            Some(key) => Err(wrong("a key that helm takes for another").got(format_args!("{key:?}"))),
+            None => Ok(()),
+        }
     }
 
     fn maintainer(mut self) -> Result<Maintainer> {
-        Ok(Maintainer { name: self.text("name")?, email: self.text("email")?, url: self.text("url")? })
+        let maintainer =
+            Maintainer { name: self.text("name")?, email: self.text("email")?, url: self.text("url")? };
+        self.check_rest(&["name", "email", "url"])?;
+        Ok(maintainer)
     }
 
     fn dependency(mut self) -> Result<Dependency> {
-        Ok(Dependency {
+        let dependency = Dependency {
             name: self.text("name")?,
             version: self.text("version")?,
             repository: self.text("repository")?,
@@ -250,7 +282,18 @@ impl Fields {
             enabled: self.flag("enabled")?,
             import_values: self.list("import-values")?,
             alias: self.scalar("alias")?,
-        })
+        };
+        self.check_rest(&[
+            "name",
+            "version",
+            "repository",
+            "condition",
+            "tags",
+            "enabled",
+            "import-values",
+            "alias",
+        ])?;
+        Ok(dependency)
     }
 
     /// A text, as helm cleans it.

@@ -64,6 +64,14 @@ impl Plain {
         let hash =
             |file: &File| file::digest_of(file).map_err(|e| Error::io("cannot read", path.display(), &e));
         let (plain, (digest, size)) = Plain::read(path, hash)?;
+        if size != plain.facts.size {
+            return Err(Error::new(Kind::ManifestInvalid, "only plain files are shipped")
+                .at(path.display())
+                .got(format_args!(
+                    "a file of {} bytes that has {size}, as the system's own have",
+                    plain.facts.size
+                )));
+        }
         Ok((plain, digest, size))
     }
 
@@ -122,8 +130,9 @@ fn changed(path: &Path) -> Error {
 /// Opens a plain file. Nothing else is even opened: a device might do something.
 fn open(path: &Path) -> Result<File> {
     let failed = |e: &std::io::Error| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::io("there is no such file", path.display(), e)
-            .hint("paths in a release manifest are relative to the manifest"),
+        std::io::ErrorKind::NotFound => Error::io("there is no such file", path.display(), e).hint(
+            "paths in a release manifest are relative to the manifest, and patterns (*) are not expanded",
+        ),
         _ => Error::io("cannot read", path.display(), e),
     };
     require_plain(path, &std::fs::symlink_metadata(path).map_err(|e| failed(&e))?)?;
@@ -141,8 +150,10 @@ fn require_plain(path: &Path, facts: &Metadata) -> Result<()> {
         () if kind.is_dir() => "a directory",
         () => "a device, a pipe or a socket",
     };
-    Err(Error::new(Kind::ManifestInvalid, "only plain files are shipped")
-        .at(path.display())
-        .got(what)
-        .hint("name the file itself; pack a directory into a tar first"))
+    Err(Error::new(Kind::ManifestInvalid, "only plain files are shipped").at(path.display()).got(what).hint(
+        match kind.is_dir() {
+            true => "name a file: helm package makes one of a chart, tar one of any directory",
+            false => "name the file itself",
+        },
+    ))
 }

@@ -115,6 +115,9 @@ impl Partial {
     }
 }
 
+/// Suffixes that would promise what is not written.
+const UNWRITTEN: [&str; 6] = ["gz", "tgz", "xz", "txz", "bz2", "lz4"];
+
 /// Whether a bundle may be written under this name.
 ///
 /// # Errors
@@ -124,6 +127,12 @@ pub fn check_target(target: &Path, replace: bool) -> Result<()> {
         return Err(Error::new(Kind::OutputExists, "the output is a directory's name")
             .at(target.display())
             .hint("name a file, such as DIRECTORY/nexus-engine-2.1.0.tar"));
+    }
+    let suffix = target.extension().unwrap_or_default().to_ascii_lowercase();
+    if UNWRITTEN.iter().any(|unwritten| suffix == *unwritten) {
+        return Err(Error::new(Kind::Usage, "this form of compression is not written")
+            .at(target.display())
+            .expected("a name that ends in .tar, or in .tar.zst for the compressed form"));
     }
     let directory = directory_of(target);
     if !directory.is_dir() {

@@ -184,13 +184,14 @@ pub struct RegistryArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Selection options")]
 pub struct NarrowArgs {
-    /// Only these variants (standard, distroless, edge, …); charts and files belong to every variant.
+    /// Only these variants (standard, distroless, edge, …), with commas between several; charts and files belong
+    /// to every variant.
     #[arg(long, value_name = "V", value_delimiter = ',')]
     pub variant: Vec<String>,
-    /// Only these platforms (linux/amd64, linux/arm/v7, …).
+    /// Only these platforms (linux/amd64, linux/arm/v7, …), with commas between several.
     #[arg(long, value_name = "P", value_delimiter = ',')]
     pub platform: Vec<Platform>,
-    /// Only these images, charts and files, by their name in the release manifest.
+    /// Only these images, charts and files, by their names in the release manifest, with commas between several.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub image: Vec<String>,
 }
@@ -381,7 +382,7 @@ pub struct ServeArgs {
     #[arg(long, requires = "writable")]
     pub allow_sparse: bool,
     /// Where to listen. Beyond this machine TLS is needed.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000", value_parser = address)]
     pub listen: SocketAddr,
     /// Begin at once: check each blob when it is asked for the first time, not all of them beforehand.
     #[arg(long)]
@@ -573,6 +574,12 @@ pub enum KeyVerb {
         #[arg(long)]
         json: bool,
     },
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let here = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let wrong = |_| "an address and a port, such as 127.0.0.1:5000 or 0.0.0.0:443".to_owned();
+    here.as_deref().unwrap_or(text).parse().map_err(wrong)
 }
 
 fn rate(text: &str) -> Result<u64, String> {

@@ -402,7 +402,7 @@ pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
     text += &match (receipt.dry_run, receipt.archive_bytes) {
         (true, Some(total)) => format!(
             "dry run: would write {} with {} in {}: {total} bytes{}\n",
-            receipt.destination,
+            printable(&receipt.destination),
             bytes(receipt.bytes_to_send),
             count(receipt.to_send, "blob"),
             if receipt.packed { " before they are compressed" } else { "" }
@@ -418,14 +418,14 @@ pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
         ),
         (false, Some(total)) => format!(
             "{}: {} in {}, {}, {total} bytes\n",
-            receipt.destination,
+            printable(&receipt.destination),
             bytes(receipt.bytes_sent),
             count(receipt.sent, "blob"),
             count(receipt.tags, "name"),
         ),
         (false, None) => format!(
             "{}: sent {} ({} bytes) in {}, mounted {}, {} there already; {} set and read back\n",
-            receipt.destination,
+            printable(&receipt.destination),
             bytes(receipt.bytes_sent),
             receipt.bytes_sent,
             count(receipt.sent, "blob"),

@@ -101,8 +101,16 @@ impl DockerArchive {
             Pick::Position(position) => Ok(self.images.get(*position).into_iter().collect()),
             Pick::Digest(digest) => {
                 let mut found = Vec::new();
+                let mut ids: HashMap<u64, Digest> = HashMap::new();
                 for image in &self.images {
-                    if Digest::of(&self.config(image)?.1) == *digest {
+                    // One that many name is read once.
+                    let offset = self.tarball.find_linked(&image.config)?.map(|stretch| stretch.offset);
+                    let id = match offset.and_then(|offset| ids.get(&offset)) {
+                        Some(id) => *id,
+                        None => Digest::of(&self.config(image)?.1),
+                    };
+                    ids.extend(offset.map(|offset| (offset, id)));
+                    if id == *digest {
                         found.push(image);
                     }
                 }
@@ -243,7 +251,8 @@ impl DockerSource {
 #[async_trait]
 impl Source for DockerSource {
     async fn resolve(&self, name: &Name, _: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
-        self.archive.make(self.archive.find(name, &self.finding)?).await
+        let image = tokio::task::block_in_place(|| self.archive.find(name, &self.finding))?;
+        self.archive.make(image).await
     }
 
     async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {

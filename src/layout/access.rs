@@ -20,7 +20,12 @@ impl Access {
     pub fn open(files: &Files) -> Result<Self> {
         match files.transport {
             Transport::OciArchive => Tarball::open(&files.path).map(Access::Tarball),
-            _ => Ok(Access::Directory(files.path.clone())),
+            _ => match std::fs::metadata(&files.path) {
+                Ok(_) => Ok(Access::Directory(files.path.clone())),
+                Err(e) => {
+                    Err(Error::io("cannot read the layout", files.path.display(), &e).hint("check the path"))
+                }
+            },
         }
     }
 

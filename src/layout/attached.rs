@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::source::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Attached, Descriptor, Digest, Document, NamedDescriptor, Role, Tag, subject};
+use crate::oci::{Attached, Descriptor, Digest, Document, NamedDescriptor, Role, Tag, subject_of};
 
 /// What a bundle says of what is attached to its images. Not checked here and not believed: the tag must follow from
 /// the digest of what is attached to, and the document's own digest is verified like any other.
@@ -74,8 +74,7 @@ impl Attachments {
         let mut add = |subject, descriptor: &Descriptor, tag| {
             found.push(Attached { subject, descriptor: descriptor.clone(), tag });
         };
-        let own = serde_json::from_slice(&bytes).ok().and_then(|document| subject(&document));
-        if let Some(subject) = own {
+        if let Some(subject) = subject_of(&bytes).map_err(|e| e.at(descriptor.digest))? {
             add(subject, descriptor, None);
         }
         for tag in entry.names.iter().filter_map(|name| Tag::of_name(name)) {

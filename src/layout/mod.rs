@@ -263,7 +263,9 @@ impl Sink for LayoutSink {
         if state.attached.is_none() {
             state.attached = Some(self.attachments()?);
         }
-        let attached = state.attached.iter().flatten().filter(|(known, _)| known == subject);
+        // What is not written yet is as good as written: it is in the same file as the names.
+        let known = state.attached.iter().flatten().chain(state.pending.attached.keys());
+        let attached = known.filter(|(known, _)| known == subject);
         Ok(Referring { digests: attached.map(|(_, one)| *one).collect(), by_tag: false })
     }
 
@@ -306,8 +308,9 @@ fn check_marker_content(place: &str, bytes: Result<Vec<u8>>) -> Result<()> {
         image_layout_version: String,
     }
     let wrong = || Error::new(Kind::LayoutInvalid, "not an OCI image layout").at(place);
-    let bytes =
-        bytes.map_err(|e| wrong().got(e).hint("a layout has a file oci-layout, an index.json and blobs"))?;
+    let bytes = bytes.map_err(|e| {
+        wrong().got(e.sentence()).hint("a layout has a file oci-layout, an index.json and blobs")
+    })?;
     match serde_json::from_slice::<Marker>(&bytes) {
         Ok(marker) if marker.image_layout_version == "1.0.0" => Ok(()),
         Ok(marker) => Err(wrong()

@@ -168,9 +168,14 @@ impl Manifest {
         let page = Page { text, place };
         let raw: RawManifest = toml::from_str(text).map_err(|e| {
             let error = page.wrong(e.span(), e.message());
-            match e.message().contains("expected a string") {
-                true => error.hint("put it in quotes: version = \"2.10\""),
-                false => error,
+            let says = |what: &str| e.message().contains(what);
+            match () {
+                () if says("expected a string") => error.hint("put it in quotes: version = \"2.10\""),
+                () if says("map, expected a sequence") => {
+                    error.hint("there may be several: [[image]], [[chart]], [[file]]")
+                }
+                () if says("expected a sequence") => error.hint("write a list: [\"linux/amd64\"]"),
+                () => error,
             }
         })?;
         if *raw.schema.get_ref() != 1 {

@@ -4,6 +4,8 @@
 //!
 //! Refused: what two readers could understand differently (CVE-2021-41190 and its relatives).
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use jiff::Timestamp;
 use oci_spec::image as spec;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{Descriptor, Digest, MediaType, Name, Platform, Role, Tag, media, strict};
 use crate::error::{Error, Kind, Result};
@@ -134,11 +137,29 @@ pub fn document_type(bytes: &[u8]) -> Option<MediaType> {
         ("config", media::MANIFEST),
         ("layers", media::MANIFEST),
     ];
-    let document: Value = serde_json::from_slice(bytes).ok()?;
-    let shape = || SHAPES.iter().find(|(field, _)| document.get(field).is_some()).map(|(_, kind)| *kind);
-    let by_shape = || document.get("schemaVersion").and_then(|_| shape());
-    let own = document.get("mediaType").and_then(Value::as_str).filter(|own| !own.is_empty());
-    own.or_else(by_shape).map(MediaType::new)
+    // What the fields hold is not taken in: it may be large.
+    let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(bytes).ok()?;
+    let shape = || SHAPES.iter().find(|(field, _)| fields.contains_key(*field)).map(|(_, kind)| *kind);
+    let by_shape = || fields.get("schemaVersion").and_then(|_| shape());
+    let own: Option<String> = fields.get("mediaType").and_then(|own| serde_json::from_str(own.get()).ok());
+    own.filter(|own| !own.is_empty()).as_deref().or_else(by_shape).map(MediaType::new)
+}
+
+/// The same, read from the bytes without taking in what else they say.
+///
+/// # Errors
+/// `DocumentInvalid` for what is no such document.
+pub fn subject_of(bytes: &[u8]) -> Result<Option<Digest>> {
+    #[derive(Deserialize)]
+    struct Referring {
+        subject: Option<Subject>,
+    }
+    #[derive(Deserialize)]
+    struct Subject {
+        digest: Option<String>,
+    }
+    let referring: Referring = serde_json::from_slice(bytes).map_err(invalid)?;
+    Ok(referring.subject.and_then(|subject| subject.digest?.parse().ok()))
 }
 
 /// The document that another one is about (image-spec manifest.md and image-index.md, `subject`).

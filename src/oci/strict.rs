@@ -165,7 +165,7 @@ impl<'a> Check<'a> {
 }
 
 /// Simple case folding, as far as it can lead to ASCII.
-fn fold(name: &str) -> String {
+pub(crate) fn fold(name: &str) -> String {
     let letter = |c: char| match c {
         'ſ' => 's',
         '\u{212a}' => 'k',

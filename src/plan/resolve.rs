@@ -1,7 +1,7 @@
 //! From wants to a plan: reads indexes, manifests and image configs, and no layer. Each document is
 //! read once, however many images and platforms share it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -291,6 +291,20 @@ impl Tree {
         }
         let builds = &self.image.platforms;
         let lacks = |wanted: &&Platform| !builds.iter().any(|build| wanted.matches(&build.platform));
+        let left_out = |wanted: &&Platform| {
+            let mut before = selection.without.iter().filter_map(|omitted| omitted.platform.as_ref());
+            before.any(|platform| wanted.matches(platform))
+        };
+        if let Some(missing) = only.required.iter().filter(lacks).find(|wanted| left_out(wanted)) {
+            let there: BTreeSet<_> = builds.iter().map(|build| build.platform.to_string()).collect();
+            return Err(Error::new(
+                Kind::PlatformMissing,
+                "this platform was left out when the bundle was made",
+            )
+            .got(there.into_iter().collect::<Vec<_>>().join(", "))
+            .expected(missing)
+            .hint("get a bundle with it, or ask for what is there"));
+        }
         if let Some(missing) = only.required.iter().find(lacks) {
             let mut there: Vec<_> = available.iter().map(Platform::to_string).collect();
             there.extend(builds.iter().map(|build| build.platform.to_string()));

@@ -467,13 +467,14 @@ impl Transfer {
         set(first).await?;
         let refer = references.iter().map(|reference| self.refer(reference));
         stream::iter(refer).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
+        // No image is named whose signatures cannot be found.
+        let check = references.iter().map(|reference| self.check_reference(reference));
+        stream::iter(check).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
         set(then).await?;
         for place in &self.places {
             place.sink.commit().await.map_err(|e| e.side(Side::Destination))?;
         }
         let check = tags.iter().map(|tag| async move { self.check(tag).await.map_err(|e| at_tag(e, tag)) });
-        stream::iter(check).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
-        let check = references.iter().map(|reference| self.check_reference(reference));
         stream::iter(check).buffer_unordered(jobs).try_collect::<Vec<()>>().await?;
         Ok(tags.len())
     }

@@ -25,6 +25,7 @@ mod download;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
+mod link;
 mod origin;
 mod referrers;
 mod refusal;

@@ -1,16 +1,22 @@
 //! What is attached to a repository's documents: asked for in the ways that distribution-spec and cosign
 //! know, and made known in the way that the registry knows.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use reqwest::header::{ACCEPT, HeaderValue, LINK};
 use reqwest::{Method, Response};
-use serde_json::{Value, json};
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::auth::Scope;
 use super::client::{self, Call};
 use super::repository::{Repository, content_type, header};
-use super::{origin, transport, wire};
+use super::{link, origin, transport, wire};
 use crate::content::{Kept, Referring};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -110,8 +116,11 @@ impl Repository {
                     .expected(format_args!("at most {}", limits::CHILDREN)));
             }
             match next {
-                Some(url) if url != call.url => call.url = url,
-                _ => return Ok(Some(found)),
+                Some(url) if url == call.url => {
+                    return Err(endless("a list of what is attached goes on where it is", &call));
+                }
+                Some(url) => call.url = url,
+                None => return Ok(Some(found)),
             }
         }
         Err(endless("a list of what is attached does not end", &call))
@@ -135,7 +144,7 @@ impl Repository {
     /// distribution-spec, "Referrers Tag Schema": the client keeps the list.
     async fn list_by_tag(&self, subject: &Digest, referrers: &[Kept]) -> Result<()> {
         let tag = subject.fallback_tag();
-        let mut entries: Vec<Value> = match absent(self.resolve_tag(&tag).await)? {
+        let mut entries: Vec<Box<RawValue>> = match absent(self.resolve_tag(&tag).await)? {
             None => Vec::new(),
             // It has its other name, so this one is free.
             Some((descriptor, _)) if descriptor.digest == *subject && self.is_beside(subject).await? => {
@@ -148,14 +157,13 @@ impl Repository {
             }
             Some((descriptor, bytes)) => {
                 require_index(&descriptor)?;
-                let index: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-                index.get("manifests").and_then(Value::as_array).cloned().unwrap_or_default()
+                list::<Box<RawValue>>(&bytes).map_err(|e| e.at(format_args!("{self}:{tag}")))?
             }
         };
         for kept in referrers {
-            let digest = kept.digest.to_string();
-            entries.retain(|entry| entry.get("digest").and_then(Value::as_str) != Some(&digest));
-            entries.push(kept.referrer());
+            let other = |entry: &Entry| entry.digest.as_deref() != Some(&kept.digest.to_string());
+            entries.retain(|entry| serde_json::from_str(entry.get()).is_ok_and(|entry| other(&entry)));
+            entries.extend(to_raw_value(&kept.referrer()).ok());
         }
         let index = json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": entries });
         let bytes = Bytes::from(index.to_string());
@@ -210,11 +218,56 @@ type Read<T> = fn(&Descriptor, Bytes) -> Result<Vec<T>>;
 /// All that is needed where it is only asked what is there: others may list what we would not carry.
 fn digests(descriptor: &Descriptor, bytes: Bytes) -> Result<Vec<Digest>> {
     require_index(descriptor)?;
-    let index: Value = serde_json::from_slice(&bytes).map_err(|e| {
-        Error::new(Kind::DocumentInvalid, "a list of what is attached to an image is not JSON").got(e)
+    let entries: Vec<Entry> = list(&bytes)?;
+    Ok(entries.iter().filter_map(|entry| entry.digest.as_deref()?.parse().ok()).collect())
+}
+
+/// What is read of an entry that is not carried.
+#[derive(Deserialize)]
+struct Entry {
+    digest: Option<String>,
+}
+
+/// The entries of a list. Nothing else of it is taken in, and no more entries than a document may have: what a
+/// registry sends may be made to grow.
+fn list<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>> {
+    #[derive(Deserialize)]
+    #[serde(bound = "T: DeserializeOwned")]
+    struct List<T> {
+        manifests: Option<Bounded<T>>,
+    }
+    let list: List<T> = serde_json::from_slice(bytes).map_err(|e| {
+        Error::new(Kind::DocumentInvalid, "a list of what is attached to an image is no index").got(e)
     })?;
-    let entries = index.get("manifests").and_then(Value::as_array).into_iter().flatten();
-    Ok(entries.filter_map(|entry| entry.get("digest")?.as_str()?.parse().ok()).collect())
+    Ok(list.manifests.map(|manifests| manifests.0).unwrap_or_default())
+}
+
+/// As many as a document may name.
+struct Bounded<T>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Bounded<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {} entries", limits::CHILDREN)
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = seq.next_element()? {
+                    if entries.len() >= limits::CHILDREN {
+                        return Err(serde::de::Error::invalid_length(entries.len(), &self));
+                    }
+                    entries.push(entry);
+                }
+                Ok(Bounded(entries))
+            }
+        }
+        deserializer.deserialize_seq(Entries(PhantomData))
+    }
 }
 
 fn children(descriptor: &Descriptor, bytes: Bytes) -> Result<Vec<Descriptor>> {
@@ -236,12 +289,15 @@ fn require_index(descriptor: &Descriptor) -> Result<()> {
 
 /// Where the list goes on (RFC 8288; distribution-spec, "Listing Referrers"): at the same registry.
 fn next_page(response: &Response, call: &Call) -> Result<Option<reqwest::Url>> {
-    let links = response.headers().get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-    let next = links.flat_map(|links| links.split(',')).find_map(|link| {
-        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let next = |parameter: &str| matches!(parameter.trim(), "rel=\"next\"" | "rel=next");
-        parameters.split(';').any(next).then(|| target.to_owned())
-    });
+    let mut next = None;
+    for value in response.headers().get_all(LINK) {
+        // What is not understood may be where the list goes on.
+        let target = value.to_str().ok().and_then(link::next).ok_or_else(|| {
+            Error::new(Kind::RegistryCorrupt, "a Link header that cannot be understood")
+                .got(format_args!("{value:?}"))
+        })?;
+        next = next.or(target);
+    }
     let Some(next) = next else { return Ok(None) };
     let url = client::resolve(response, &header(&next)?)?;
     match origin::same(&url, &call.url) {

@@ -119,7 +119,7 @@ fn hint(status: StatusCode, complaint: &Complaint, who: &Who<'_>, error: &Error)
             "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN" => {
                 Some("the registry may be cleaning up: run the same command again".to_owned())
             }
-            "NAME_UNKNOWN" | "MANIFEST_UNKNOWN" => Some("check the name and the tag".to_owned()),
+            "NAME_UNKNOWN" | "MANIFEST_UNKNOWN" => Some("check the name, and the tag or digest".to_owned()),
             _ => None,
         },
     }

@@ -20,9 +20,6 @@ use crate::plan::{Done, Image, Node, Plan, Survey, Transfer};
 
 const WORDS: Words = Words { verb: "import", moving: "writing" };
 
-/// What `.partial` and the journal beside it are called.
-const BESIDE: [&str; 3] = ["", ".partial", ".partial.journal"];
-
 /// What is wrong with the order itself, known before the bundle is looked at.
 pub fn check_order(order: &Import) -> Result<()> {
     let Destination::Archive(form, _) = &order.destination else {
@@ -56,14 +53,10 @@ pub fn check_order(order: &Import) -> Result<()> {
 /// Whether the file may be written: not over what it is made from.
 pub fn check_file(order: &Import, path: &Path, bundle: Option<&Path>) -> Result<()> {
     check_target(path, order.overwrite)?;
-    let beside = |suffix: &&&str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        bundle.is_some_and(|bundle| file::same(bundle, Path::new(&name)))
-    };
-    match BESIDE.iter().find(beside) {
-        Some(suffix) => Err(Error::new(Kind::OutputExists, "the bundle itself would be overwritten")
-            .at(format_args!("{}{suffix}", path.display()))
+    let target = Target { output: path, replace: order.overwrite };
+    match bundle.filter(|bundle| target.touches(bundle)) {
+        Some(bundle) => Err(Error::new(Kind::OutputExists, "the bundle itself would be overwritten")
+            .at(bundle.display())
             .hint("name another file")),
         None => Ok(()),
     }
@@ -137,9 +130,19 @@ fn loadable(plan: &Plan) -> Result<Plan> {
         let Some((config, layers)) = manifest.children.split_first() else { continue };
         *root = *config;
         (image.omitted, image.referrers) = (Vec::new(), Vec::new());
-        // Two images with one config are one image to Docker, whichever way their layers are compressed.
-        if let Some(node) = loadable.nodes.get_mut(*config).filter(|node| node.children.is_empty()) {
-            node.children = layers.to_vec();
+        // Two images with one config are one image to Docker, whichever way their layers are compressed: as many
+        // they must be.
+        match loadable.nodes.get_mut(*config) {
+            Some(node) if node.children.is_empty() => node.children = layers.to_vec(),
+            Some(node) if node.children.len() != layers.len() => {
+                return Err(Error::new(
+                    Kind::DocumentInvalid,
+                    "two images have one config and different layers",
+                )
+                .at(node.descriptor.digest)
+                .hint("Docker takes them for one image: write an archive for each, with --image"));
+            }
+            _ => {}
         }
     }
     Ok(loadable)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::output::{self, Target, Words};
 use super::places::{self, Mirror};
 use crate::bundle::{Draft, Out, Sealing, check_target, pour};
-use crate::content::{Rate, Watch, file};
+use crate::content::{Rate, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::manifest::{Manifest, Narrow};
@@ -97,13 +97,12 @@ impl Export {
 /// Whether a bundle may be written to this file: not over what it is made from.
 pub(super) fn check_output<'a>(target: Target, inputs: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
     let Target { output, replace } = target;
-    check_target(output, replace)?;
-    match inputs.into_iter().find(|input| file::same(input, output)) {
+    match inputs.into_iter().find(|input| target.touches(input)) {
         Some(input) => Err(Error::new(Kind::OutputExists, "the output is one of the inputs")
             .at(output.display())
             .got(input.display())
             .hint("name another output: -o nexus-engine-2.1.0.tar")),
-        None => Ok(()),
+        None => check_target(output, replace),
     }
 }
 
@@ -150,7 +149,7 @@ impl Prepared {
         let (sealing, signers) = self.seal(keys)?;
         let order = self.transfer(Vec::new(), watch);
         let (bytes, done) = match to.is_packed() {
-            true => (output::pack(Arc::new(sealing), to, order, words).await?, self.all()),
+            true => (output::pack(Arc::new(sealing), to, order, words).await?, Done::all(&self.plan)),
             false => output::write(sealing, to, order, words).await?,
         };
         Ok(Exported { bytes, done, signers })
@@ -168,12 +167,7 @@ impl Prepared {
         let mut ahead = Ahead::new(self.transfer(Vec::new(), watch), self.verb, limits::AHEAD, nothing);
         // A task of its own: nobody else waits while the pipe is full.
         let bytes = output::aside(async move { pour(&sealing, &mut ahead, &mut out).await }).await?;
-        Ok(Exported { bytes, done: self.all(), signers })
-    }
-
-    /// All of it was moved.
-    fn all(&self) -> Done {
-        Done { sent: self.plan.nodes.len(), sent_bytes: self.plan.bytes(), ..Done::default() }
+        Ok(Exported { bytes, done: Done::all(&self.plan), signers })
     }
 
     fn transfer(&self, places: Vec<Place>, watch: Arc<dyn Watch>) -> Transfer {

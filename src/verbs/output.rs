@@ -23,7 +23,20 @@ pub struct Target<'a> {
     pub replace: bool,
 }
 
+/// What `.partial` and the journal beside it are called.
+const BESIDE: [&str; 3] = ["", ".partial", ".partial.journal"];
+
 impl Target<'_> {
+    /// Whether writing it would overwrite this file.
+    pub fn touches(&self, input: &Path) -> bool {
+        let beside = |suffix: &&str| {
+            let mut name = self.output.as_os_str().to_owned();
+            name.push(suffix);
+            file::same(input, Path::new(&name))
+        };
+        BESIDE.iter().any(beside)
+    }
+
     /// Whether its name asks for the compressed form.
     pub fn is_packed(&self) -> bool {
         let packed =

@@ -67,6 +67,9 @@ impl FromStr for Mirror {
 
 /// An address as it may be shown: whoever types a login into it has typed a password.
 fn shown(text: &str) -> String {
+    if Transport::split(text).is_some_and(|(transport, _)| transport != Transport::Docker) {
+        return text.to_owned();
+    }
     match text.rfind('@') {
         Some(at) => format!("***{}", text.get(at..).unwrap_or_default()),
         None => text.to_owned(),

@@ -69,6 +69,21 @@ pub fn sized(mut entry: Vec<u8>, field: &[u8; 12]) -> Vec<u8> {
     entry
 }
 
+/// An entry whose mode stands there in other words.
+pub fn with_mode(mut entry: Vec<u8>, field: &[u8; 8]) -> Vec<u8> {
+    entry[100..108].copy_from_slice(field);
+    seal(&mut entry);
+    entry
+}
+
+/// An entry of GNU's old form that has the beginning of a name where that form has none.
+pub fn prefixed(mut entry: Vec<u8>) -> Vec<u8> {
+    entry[257..265].copy_from_slice(b"ustar  \0");
+    entry[345..348].copy_from_slice(b"foo");
+    seal(&mut entry);
+    entry
+}
+
 /// The end of a tar file.
 pub fn end() -> Vec<u8> {
     vec![0; 1024]

@@ -11,9 +11,11 @@ use crate::oci::Digest;
 
 const BLOCK: u64 = 512;
 
-/// The bits of a mode that say what it is, and what they are for a directory (inode(7), `S_IFMT`, `S_IFDIR`).
+/// The bits of a mode that say what it is, and what they are for each kind (inode(7), `S_IFMT`).
 const FILE_TYPE: u32 = 0o170_000;
 const DIRECTORY: u32 = 0o040_000;
+const REGULAR: u32 = 0o100_000;
+const SYMBOLIC_LINK: u32 = 0o120_000;
 
 /// The first size that eleven octal digits cannot say.
 const BEYOND_OCTAL: u64 = 1 << 33;
@@ -182,6 +184,7 @@ impl Scan {
     fn member(&mut self, header: Header, offset: u64, judge: &mut Judge<'_>) -> Result<u64> {
         self.check_count()?;
         let Ahead { name, link, size, .. } = std::mem::take(&mut self.ahead);
+        let leads = link.is_some() || !header.link.is_empty();
         let raw = name.unwrap_or(header.name);
         let size = match size {
             // What does not fit into the header stands in the record alone; writers differ in what they put into
@@ -219,8 +222,16 @@ impl Scan {
             return Err(bad_name(&raw));
         }
         // Go's readers believe the mode, others the type.
-        if matches!(member, Member::File(_)) && header.mode & FILE_TYPE == DIRECTORY {
-            return Err(unexpected(&raw, "a file whose mode is a directory's"));
+        let kind = match (member, header.kind) {
+            (Member::Directory, _) => DIRECTORY,
+            (Member::Link(_), b'2') => SYMBOLIC_LINK,
+            _ => REGULAR,
+        };
+        if ![0, kind].contains(&(header.mode & FILE_TYPE)) {
+            return Err(unexpected(&raw, "an entry whose mode is that of something else"));
+        }
+        if matches!(member, Member::File(_)) && leads {
+            return Err(unexpected(&raw, "a file that leads somewhere, as a link does"));
         }
         judge(&raw, &member)?;
         match (self.members.insert(Key::of(&name), member), member) {
@@ -246,6 +257,12 @@ impl Header {
         }
         let field =
             block.get(124..136).and_then(|field| <[u8; 12]>::try_from(field).ok()).ok_or_else(no_header)?;
+        // Some readers put it before the name whatever the form of tar.
+        let form = block.get(257..265).unwrap_or_default();
+        let prefix = block.get(345..500).unwrap_or_default();
+        if form != b"ustar\x0000" && prefix.iter().any(|byte| *byte != 0) {
+            return Err(wrong("the beginning of a name in a form of tar that has none"));
+        }
         let kind = header.entry_type().as_byte();
         let size = number(&field).ok_or_else(|| wrong("an impossible size").got(shown(&field)))?;
         let mode = header.mode().unwrap_or_default();
