@@ -262,7 +262,7 @@ fn a_digest_in_a_tags_place_must_be_one() {
     }
     let digest = &release.subjects[0];
     for more in [
-        format!("also_tag = [\"{{major}}\"]"),
+        "also_tag = [\"{major}\"]".to_owned(),
         format!("pin = {{ standard = \"sha256:{}\" }}", "0".repeat(64)),
     ] {
         release.scratch.write("wrong.toml", format!("{}{more}\n", SMALL.replace("{version}", digest)));
