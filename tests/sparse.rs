@@ -233,7 +233,12 @@ fn the_user_decides_where_he_wants_to() {
     let serving = Serving::start(&release.scratch, "store:store --writable");
     let to = &serving.address;
     release.import(to, "--sparse refuse").fails(4, "PolicyRefused").says("tool/standard").says("linux/amd64");
-    release.import(to, "--sparse keep").fails(1, "RegistryRejected").says("--sparse trim");
+    release
+        .import(to, "--sparse keep")
+        .fails(1, "RegistryRejected")
+        .says("takes only complete")
+        .says("--sparse trim");
+    assert_eq!(serving.get("/v2/_catalog").json()["repositories"], json!([]), "nothing was sent");
     assert_eq!(serving.get("/v2/tools/tool/manifests/1.0.0").status, 404);
     // Nobody asked for less: nothing to refuse.
     release.scratch.sealift("import bundle.tar --trust trust --to oci:whole --sparse refuse").ok();

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::Unverified;
 use super::file::ReadAt;
@@ -128,29 +129,66 @@ pub struct Kept {
 impl Kept {
     /// The descriptor by which it is listed as attached to something (distribution-spec, "Listing
     /// Referrers": the artifact's type, or else its config's; its annotations).
-    pub fn referrer(&self) -> Value {
-        let content: Value = serde_json::from_slice(&self.bytes).unwrap_or_default();
-        let mut entry = json!({
-            "mediaType": self.media_type.as_str(), "digest": self.digest, "size": self.bytes.len(),
-        });
-        if let Some(object) = entry.as_object_mut() {
-            let kind = kind_of(&content).map(|kind| ("artifactType".to_owned(), Value::from(kind)));
-            object.extend(kind);
-            let annotations = content.get("annotations").filter(|annotations| annotations.is_object());
-            object.extend(annotations.map(|annotations| ("annotations".to_owned(), annotations.clone())));
+    pub fn referrer(&self) -> Referrer {
+        let artifact = Artifact::read(&self.bytes);
+        let annotations = artifact.annotations.filter(|annotations| annotations.get().starts_with('{'));
+        Referrer {
+            media_type: self.media_type.to_string(),
+            digest: self.digest,
+            size: self.bytes.len() as u64,
+            artifact_type: artifact.kind(),
+            annotations: annotations.map(RawValue::to_owned),
         }
-        entry
     }
 
     /// What kind of artifact it is, where it says so.
     pub fn artifact_type(&self) -> Option<String> {
-        kind_of(&serde_json::from_slice(&self.bytes).ok()?)
+        Artifact::read(&self.bytes).kind()
     }
 }
 
-fn kind_of(content: &Value) -> Option<String> {
-    let text = |path: &&str| content.pointer(path)?.as_str().filter(|text| !text.is_empty());
-    ["/artifactType", "/config/mediaType"].iter().find_map(text).map(str::to_owned)
+/// A descriptor in a list of what is attached to something.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Referrer {
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    /// What kind of artifact it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<Box<RawValue>>,
+}
+
+/// What is read of a document for this. Nothing else of it is taken in: what somebody pushed may be made to grow.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Artifact<'a> {
+    #[serde(borrow)]
+    artifact_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    config: Option<&'a RawValue>,
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
+}
+
+impl<'a> Artifact<'a> {
+    fn read(bytes: &'a [u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+
+    fn kind(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Config {
+            media_type: Option<String>,
+        }
+        let text = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
+        let config = |value: &RawValue| serde_json::from_str::<Config>(value.get()).ok()?.media_type;
+        let own = self.artifact_type.and_then(text).filter(|kind| !kind.is_empty());
+        own.or_else(|| self.config.and_then(config).filter(|kind| !kind.is_empty()))
+    }
 }
 
 /// A blob, where it lies.

@@ -20,7 +20,7 @@ use crate::error::{Kind, Result};
 use crate::oci::{Attached, Descriptor, Digest, Name};
 
 pub use conduit::{Inlet, Outlet, Room, conduit};
-pub use holdings::{Extent, Holdings, Kept, Pointer, Removal, Stock, Together};
+pub use holdings::{Extent, Holdings, Kept, Pointer, Referrer, Removal, Stock, Together};
 pub use rate::Rate;
 pub use reader::Reader;
 pub use remembered::Remembered;

@@ -145,7 +145,8 @@ pub fn document_type(bytes: &[u8]) -> Option<MediaType> {
     own.filter(|own| !own.is_empty()).as_deref().or_else(by_shape).map(MediaType::new)
 }
 
-/// The same, read from the bytes without taking in what else they say.
+/// The document that another one is about (image-spec manifest.md and image-index.md, `subject`). Nothing else of it is
+/// taken in: what somebody pushed may be made to grow.
 ///
 /// # Errors
 /// `DocumentInvalid` for what is no such document.
@@ -160,11 +161,6 @@ pub fn subject_of(bytes: &[u8]) -> Result<Option<Digest>> {
     }
     let referring: Referring = serde_json::from_slice(bytes).map_err(invalid)?;
     Ok(referring.subject.and_then(|subject| subject.digest?.parse().ok()))
-}
-
-/// The document that another one is about (image-spec manifest.md and image-index.md, `subject`).
-pub fn subject(document: &Value) -> Option<Digest> {
-    document.pointer("/subject/digest")?.as_str()?.parse().ok()
 }
 
 fn parsed_index(descriptor: &Descriptor, bytes: Bytes) -> Result<Document> {

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_RANGE, LINK, RANGE};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::Server;
 use super::answer::{Answer, Body, Code};
 use super::route::{Query, Reference};
-use crate::content::{Extent, Kept, Pointer};
+use crate::content::{Extent, Kept, Pointer, Referrer};
 use crate::oci::{Digest, Repository, media};
 
 pub const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -78,23 +79,29 @@ impl Server {
         subject: &Digest,
         query: &Query,
     ) -> Result<Answer, Answer> {
-        let mut found: Vec<Value> = Vec::new();
+        let mut found: Vec<Referrer> = Vec::new();
         for name in Server::names(name, query.namespace()) {
             let kept = self.holdings.referrers(&name, subject).await.map_err(|e| self.broken(e))?;
             found.extend(kept.iter().map(Kept::referrer));
         }
         let wanted: Vec<_> = query.all("artifactType").collect();
         if !wanted.is_empty() {
-            found.retain(|entry| {
-                let kind = entry.get("artifactType").and_then(Value::as_str);
-                kind.is_some_and(|kind| wanted.contains(&kind))
-            });
+            found.retain(|entry| entry.artifact_type.as_deref().is_some_and(|kind| wanted.contains(&kind)));
         }
-        let index = json!({ "schemaVersion": 2, "mediaType": media::INDEX, "manifests": found });
-        let body = Body::Bytes(Bytes::from(index.to_string()));
+        let index = List { schema_version: 2, media_type: media::INDEX, manifests: found };
+        let body = Body::Bytes(Bytes::from(serde_json::to_vec(&index).unwrap_or_default()));
         let answer = Answer::of(StatusCode::OK, media::INDEX, body);
         Ok(if wanted.is_empty() { answer } else { answer.with(FILTERS, "artifactType") })
     }
+}
+
+/// An index of what is attached to something.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List {
+    schema_version: u32,
+    media_type: &'static str,
+    manifests: Vec<Referrer>,
 }
 
 fn document(kept: Kept) -> Answer {

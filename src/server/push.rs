@@ -14,7 +14,7 @@ use super::{Request, Server, accepted};
 use crate::content::{Kept, Removal, Stock, Unverified};
 use crate::error::{Error, Kind};
 use crate::limits;
-use crate::oci::{Digest, MediaType, Repository, Tag, subject};
+use crate::oci::{Digest, MediaType, Repository, Tag, subject_of};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAGS: HeaderName = HeaderName::from_static("oci-tag");
@@ -245,8 +245,7 @@ impl Server {
             answer = answer.with(TAGS, further.iter().map(Tag::as_str).collect::<Vec<_>>().join(", "));
         }
         // distribution-spec, "Pushing Manifests with Subject".
-        let document = serde_json::from_slice(&kept.bytes).unwrap_or_default();
-        Ok(match subject(&document) {
+        Ok(match subject_of(&kept.bytes).ok().flatten() {
             Some(subject) => answer.with(SUBJECT, subject.to_string()),
             None => answer,
         })

@@ -1,10 +1,11 @@
 //! What a stored document names, read generously: a store holds documents that others took, and what
 //! any reader could find in one must not be swept away.
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, MediaType, subject};
+use crate::oci::{Digest, MediaType};
 
 /// What a document names.
 #[derive(Clone, Debug, Default)]
@@ -36,53 +37,94 @@ impl Outline {
     /// # Errors
     /// `DocumentInvalid` for what is no JSON object.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let invalid = || Error::new(Kind::DocumentInvalid, "not a valid OCI document");
-        let document: Value = serde_json::from_slice(bytes).map_err(|e| invalid().got(e))?;
-        if !document.is_object() {
-            return Err(invalid().got("no JSON object"));
-        }
+        let document: Document<'_> = serde_json::from_slice(bytes)
+            .map_err(|e| Error::new(Kind::DocumentInvalid, "not a valid OCI document").got(e))?;
         let mut outline = Outline::default();
-        let list = |field: &str| document.get(field).and_then(Value::as_array).into_iter().flatten();
-        for entry in list("manifests") {
-            match MediaType::new(text(entry, "mediaType")).document_role() {
-                Some(_) => outline.add_document(entry),
+        for entry in entries(document.manifests) {
+            match MediaType::new(&text(entry.media_type)).document_role() {
+                Some(_) => outline.add_document(&entry),
                 // Build caches are indexes of layers.
-                None => outline.add_blob(entry, "digest"),
+                None => outline.add_blob(&entry, entry.digest),
             }
         }
-        let blobs = document.get("config").into_iter().chain(list("layers")).chain(list("blobs"));
-        blobs.for_each(|entry| outline.add_blob(entry, "digest"));
-        list("fsLayers").for_each(|entry| outline.add_blob(entry, "blobSum"));
-        outline.subject = subject(&document);
+        let config = document.config.map(entry);
+        let blobs = config.into_iter().chain(entries(document.layers)).chain(entries(document.blobs));
+        blobs.for_each(|entry| outline.add_blob(&entry, entry.digest));
+        entries(document.fs_layers).for_each(|entry| outline.add_blob(&entry, entry.blob_sum));
+        let subject = document.subject.map(|subject| text(entry(subject).digest));
+        outline.subject = subject.and_then(|digest| digest.parse().ok());
         Ok(outline)
     }
 
-    fn add_document(&mut self, entry: &Value) {
-        if let Some(digest) = self.digest(entry, "digest") {
+    fn add_document(&mut self, entry: &Entry<'_>) {
+        if let Some(digest) = self.digest(entry.digest) {
             self.documents.push(digest);
         }
     }
 
-    fn add_blob(&mut self, entry: &Value, field: &str) {
-        let elsewhere = MediaType::new(text(entry, "mediaType")).is_elsewhere();
-        if let Some(digest) = self.digest(entry, field) {
-            let size = entry.get("size").and_then(Value::as_u64);
+    fn add_blob(&mut self, entry: &Entry<'_>, digest: Option<&RawValue>) {
+        let elsewhere = MediaType::new(&text(entry.media_type)).is_elsewhere();
+        if let Some(digest) = self.digest(digest) {
+            let size = entry.size.and_then(|size| serde_json::from_str(size.get()).ok());
             self.blobs.push(Named { digest, size, elsewhere });
         }
     }
 
-    fn digest(&mut self, entry: &Value, field: &str) -> Option<Digest> {
-        let digest = text(entry, field);
+    fn digest(&mut self, digest: Option<&RawValue>) -> Option<Digest> {
+        let digest = text(digest);
         match digest.parse() {
             Ok(digest) => Some(digest),
             Err(_) => {
-                self.foreign.get_or_insert_with(|| digest.to_owned());
+                self.foreign.get_or_insert(digest);
                 None
             }
         }
     }
 }
 
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or_default()
+/// The fields of a document that name something, as they are written. Nothing else of it is taken in: what
+/// somebody pushed may be made to grow.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    #[serde(borrow)]
+    manifests: Option<&'a RawValue>,
+    #[serde(borrow)]
+    config: Option<&'a RawValue>,
+    #[serde(borrow)]
+    layers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    blobs: Option<&'a RawValue>,
+    #[serde(borrow)]
+    fs_layers: Option<&'a RawValue>,
+    #[serde(borrow)]
+    subject: Option<&'a RawValue>,
+}
+
+/// The fields of a descriptor, likewise.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry<'a> {
+    #[serde(borrow)]
+    media_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    digest: Option<&'a RawValue>,
+    #[serde(borrow)]
+    size: Option<&'a RawValue>,
+    #[serde(borrow)]
+    blob_sum: Option<&'a RawValue>,
+}
+
+/// The entries of a list, one by one; none of what is no list.
+fn entries<'a>(list: Option<&'a RawValue>) -> impl Iterator<Item = Entry<'a>> {
+    let list: Option<Vec<&'a RawValue>> = list.and_then(|list| serde_json::from_str(list.get()).ok());
+    list.unwrap_or_default().into_iter().map(entry)
+}
+
+fn entry(value: &RawValue) -> Entry<'_> {
+    serde_json::from_str(value.get()).unwrap_or_default()
+}
+
+fn text(value: Option<&RawValue>) -> String {
+    value.and_then(|value| serde_json::from_str(value.get()).ok()).unwrap_or_default()
 }

@@ -77,7 +77,10 @@ pub fn arranged(order: &Import, plan: Plan, statement: &Statement) -> Result<Arr
         return Ok(Arranged { plan, notes: Vec::new() });
     };
     let (plan, notes) = match form {
-        Form::Oci => (plan, Vec::new()),
+        Form::Oci => {
+            let notes = oci_notes(&plan);
+            (plan, notes)
+        }
         Form::Docker => {
             let target = Target { output: path, replace: order.overwrite };
             let loadable = loadable(&plan)?;
@@ -90,6 +93,23 @@ pub fn arranged(order: &Import, plan: Plan, statement: &Statement) -> Result<Arr
     let mut nodes = plan.closure(0..plan.images.len());
     nodes.sort_by_key(|node| plan.nodes.get(*node).map(|node| places.get(&node.descriptor.digest)));
     Ok(Arranged { plan: plan.excerpt(&nodes)?, notes })
+}
+
+/// containerd unpacks everything that has a name, and stops at what is no image.
+fn oci_notes(plan: &Plan) -> Vec<String> {
+    let others: BTreeSet<&str> = plan
+        .images
+        .iter()
+        .filter(|image| image.platforms.is_empty())
+        .map(|image| image.name.as_str())
+        .collect();
+    let names = others.into_iter().collect::<Vec<_>>().join(", ");
+    match names.is_empty() {
+        true => Vec::new(),
+        false => vec![format!(
+            "not only images: {names}; ctr images import takes such an archive with --no-unpack, and --image leaves them out"
+        )],
+    }
 }
 
 /// What Docker loads of a plan: each image leads to its config, and that to its layers.

@@ -289,7 +289,7 @@ impl Import {
         let originals: Vec<_> =
             plan.images.iter().map(|image| (image.source.clone(), image.digest)).collect();
         // Registries judge what they are given; other places do not.
-        let asks = self.indexes.is_none() && matches!(self.destination, Destination::Registry(..));
+        let judges = matches!(self.destination, Destination::Registry(..));
         let lacking = match &self.destination {
             // It has no indexes.
             Destination::Archive(Form::Docker, _) => BTreeSet::new(),
@@ -299,7 +299,8 @@ impl Import {
             _ if lacking.is_empty() => (None, Became::Complete),
             Some(Indexes::Refuse) => return Err(sparse::refuse(&plan)),
             Some(Indexes::Trim) => (Some(Trimmed::new(&plan, documents, &lacking).await?), Became::Trimmed),
-            None if asks => self.ask(&plan, documents, &lacking, client).await?,
+            None if judges => self.ask(&plan, documents, &lacking, client).await?,
+            Some(Indexes::Keep) if judges => self.keep(&plan, documents, &lacking, client).await?,
             Some(Indexes::Keep) | None => (None, Became::Kept),
         };
         let planned = trimmed.as_ref().map_or(plan, |trimmed| (*trimmed.plan).clone());
@@ -340,6 +341,25 @@ impl Import {
         }
     }
 
+    /// The same where they are to stay as they are: a registry that says no is heard before anything moves.
+    async fn keep(
+        &self,
+        plan: &Plan,
+        sources: &Sources,
+        lacking: &BTreeSet<usize>,
+        client: &registry::Client,
+    ) -> Result<(Option<Trimmed>, Became)> {
+        match self.ask(plan, sources, lacking, client).await {
+            Ok((Some(_), _)) => {
+                let refused = Error::new(Kind::RegistryRejected, "the registry takes only complete indexes");
+                Err(refused.at(&self.destination).side(Side::Destination).hint(INCOMPLETE))
+            }
+            // One that cannot say it beforehand may take them all the same.
+            Err(error) if error.kind() == Kind::RegistryUnsupported => Ok((None, Became::Kept)),
+            asked => asked,
+        }
+    }
+
     async fn survey(&self, plan: &Plan, client: &registry::Client) -> Result<(Vec<Place>, Survey)> {
         let places = places::places(plan, &self.destination, &self.renamings, client)?;
         let todo = survey(plan, &places, self.jobs).await?;
@@ -364,6 +384,9 @@ impl Import {
         }
     }
 }
+
+const INCOMPLETE: &str = "some platforms were left out of these images: where a registry takes only complete ones, \
+     --sparse trim writes indexes that name only what is there";
 
 /// What there is to do.
 struct Task {
@@ -420,10 +443,7 @@ impl Task {
             && error.to_string().contains("MANIFEST_");
         let lacks = |image: &Image| image.omitted.iter().any(Omitted::is_layer);
         match (misses, self.indexes) {
-            (true, Became::Kept) => error.hint_instead(
-                "some platforms were left out of these images: where a registry takes only complete ones, \
-                 --sparse trim writes indexes that name only what is there",
-            ),
+            (true, Became::Kept) => error.hint_instead(INCOMPLETE),
             (true, _) if self.plan.images.iter().any(lacks) => error.hint_instead(
                 "these images have layers that are not distributed with them: the registry must be told to take \
                  such images (docker-registry: validation.manifests.urls.allow)",
