@@ -11,14 +11,12 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::engines::{Docker, Podman};
 use support::images::{Image, Layout, random};
 use support::parts::Parts;
+use support::running::watched;
 use support::tarballs::{
     Saved, directory, end, entry, file, files, gzip, link, pax, prefixed, record, saved_before_25,
     saved_since_25, sized, tarball, with_mode, zstd,
@@ -916,31 +914,6 @@ fn bombs_are_refused_before_they_fill_the_disk() {
     none_from(&scratch, "oci-archive:bomb.tar", 1, "NoSpace").says("TMPDIR");
 }
 
-/// The peak of a command's memory in bytes, as the kernel counts it.
-fn peak(mut command: Command) -> u64 {
-    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let status = format!("/proc/{}/status", process.id());
-    let mut stderr = process.stderr.take().unwrap();
-    let (send, ended) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut said = String::new();
-        let _ = stderr.read_to_string(&mut said);
-        let _ = send.send(said);
-    });
-    let mut peak = 0;
-    let said = loop {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        peak = peak.max(kilobytes.unwrap_or_default() * 1024);
-        if let Ok(said) = ended.recv_timeout(Duration::from_millis(2)) {
-            break said;
-        }
-    };
-    assert!(process.wait().unwrap().success(), "{said}");
-    peak
-}
-
 #[test]
 fn memory_stays_small_however_large_the_layers_are() {
     let scratch = small();
@@ -956,7 +929,8 @@ fn memory_stays_small_however_large_the_layers_are() {
     let saved = Saved { config: config.to_string().into_bytes(), layers, names: Vec::new() };
     scratch.write("saved.tar", gzip(&saved_before_25(&[saved])));
     scratch.write("from.toml", format!("{SMALL}source = \"docker-archive:saved.tar\"\n"));
-    let peak = peak(scratch.command("export from.toml -o large.tar --key release.key.pem --progress none"));
+    let (_, peak) =
+        watched(scratch.command("export from.toml -o large.tar --key release.key.pem --progress none"));
     eprintln!("{} MiB", peak >> 20);
     assert!(peak < 64 << 20, "{peak} bytes");
 }

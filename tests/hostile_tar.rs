@@ -17,31 +17,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sealift::trust::SigningKey;
 use support::parts::{Entry, Parts, header, signing_key};
+use support::tarballs::{entry, seal};
 use support::verdict::{accepted, all_refused, is_one_of, piped, refused, tags, taking_all_but, writes};
 use support::{Run, Scratch};
 
-/// A header's checksum, as it must be for what the header says.
-fn seal(header: &mut [u8]) {
-    header[148..156].fill(b' ');
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:07o}\0").as_bytes());
-}
-
-/// An entry of any name and type, whatever its content means.
-fn raw(name: &[u8], kind: u8, content: &[u8]) -> Vec<u8> {
-    let mut entry = header("x", content.len()).to_vec();
-    entry[..100].fill(0);
-    entry[..name.len()].copy_from_slice(name);
-    entry[156] = kind;
-    seal(&mut entry);
-    entry.extend_from_slice(content);
-    entry.resize(entry.len().next_multiple_of(512), 0);
-    entry
-}
-
 /// A link of any name, hard or symbolic.
 fn link(name: &[u8], kind: u8, target: &[u8]) -> Vec<u8> {
-    let mut entry = raw(name, kind, b"");
+    let mut entry = entry(name, kind, b"");
     entry[157..157 + target.len()].copy_from_slice(target);
     seal(&mut entry);
     entry
@@ -58,7 +40,7 @@ fn record(text: &str) -> Vec<u8> {
 
 /// A PAX extended header for the entry behind it.
 fn pax(text: &str) -> Vec<u8> {
-    raw(b"PaxHeaders/x", b'x', &record(text))
+    entry(b"PaxHeaders/x", b'x', &record(text))
 }
 
 /// Where headers stand, and what is said of a header that is wrong there: in a file and through a pipe.
@@ -123,7 +105,7 @@ fn the_recipes_stand_on_a_bundle_that_is_accepted() {
     assert_eq!(sealed, good, "the helper itself spoils nothing");
     accepted(&scratch, "bundle.tar");
     // And other readers take the extensions for what they say.
-    let tar = [pax("path=renamed"), raw(b"a", b'0', b"hello"), vec![0; 1024]].concat();
+    let tar = [pax("path=renamed"), entry(b"a", b'0', b"hello"), vec![0; 1024]].concat();
     scratch.write("pax.tar", tar);
     assert_eq!(scratch.run("tar", "tf pax.tar").ok().stdout, "renamed\n");
 }
@@ -284,9 +266,9 @@ fn padding_that_could_carry_a_message_is_refused() {
 
 /// Entries that would be put between others. What other readers make of each is in its name.
 fn inserted() -> Vec<(&'static str, Vec<u8>)> {
-    let nested = [raw(b"index.json", b'0', b"{}"), vec![0; 1024]].concat();
+    let nested = [entry(b"index.json", b'0', b"{}"), vec![0; 1024]].concat();
     let sized = |kind: &str, stated: usize, size: usize| {
-        let mut entry = raw(b"blobs/sha256/x", b'0', &nested);
+        let mut entry = entry(b"blobs/sha256/x", b'0', &nested);
         put(&mut entry, 124, format!("{size:011o}\0").as_bytes());
         seal(&mut entry[..512]);
         [pax(&format!("{kind}={stated}")), entry].concat()
@@ -294,34 +276,37 @@ fn inserted() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         (
             "a link, and a file through it",
-            [link(b"blobs", b'2', b"/tmp"), raw(b"blobs/x", b'0', b"owned")].concat(),
+            [link(b"blobs", b'2', b"/tmp"), entry(b"blobs/x", b'0', b"owned")].concat(),
         ),
         ("a link to its directory's parent", link(b"blobs/sha256/x", b'2', b"../../../x")),
         ("a hard link to what is outside", link(b"x", b'1', b"/etc/passwd")),
         (
             "a link, and a directory of its name",
-            [link(b"blobs", b'2', b"/tmp"), raw(b"blobs", b'5', b"")].concat(),
+            [link(b"blobs", b'2', b"/tmp"), entry(b"blobs", b'5', b"")].concat(),
         ),
-        ("a pipe", raw(b"x", b'6', b"")),
-        ("a directory", raw(b"blobs/sha256", b'5', b"")),
+        ("a pipe", entry(b"x", b'6', b"")),
+        ("a directory", entry(b"blobs/sha256", b'5', b"")),
         ("a tar in a tar, by a size that only PAX readers see", sized("size", nested.len(), 0)),
         ("a tar in a tar, by a size that only others see", sized("size", 0, nested.len())),
         ("another name for what follows", pax("path=../../etc/passwd")),
         ("another link for what follows", pax("linkpath=/etc/passwd")),
         ("a name over the header of the next extension", [pax("path=index.json"), pax("size=7")].concat()),
-        ("a record without an end", raw(b"PaxHeaders/x", b'x', b"30 path=index.json")),
-        ("a record that is longer than its header", raw(b"PaxHeaders/x", b'x', b"999999 path=index.json\n")),
-        ("a record of no length", raw(b"PaxHeaders/x", b'x', b"0 path=index.json\n")),
-        ("an extension for all entries", raw(b"GlobalHead", b'g', &record("path=index.json"))),
-        ("an extension for all sizes", raw(b"GlobalHead", b'g', &record("size=0"))),
-        ("a GNU long name", raw(b"././@LongLink", b'L', b"../../etc/passwd\0")),
-        ("a GNU long link", raw(b"././@LongLink", b'K', b"/etc/passwd\0")),
+        ("a record without an end", entry(b"PaxHeaders/x", b'x', b"30 path=index.json")),
+        (
+            "a record that is longer than its header",
+            entry(b"PaxHeaders/x", b'x', b"999999 path=index.json\n"),
+        ),
+        ("a record of no length", entry(b"PaxHeaders/x", b'x', b"0 path=index.json\n")),
+        ("an extension for all entries", entry(b"GlobalHead", b'g', &record("path=index.json"))),
+        ("an extension for all sizes", entry(b"GlobalHead", b'g', &record("size=0"))),
+        ("a GNU long name", entry(b"././@LongLink", b'L', b"../../etc/passwd\0")),
+        ("a GNU long link", entry(b"././@LongLink", b'K', b"/etc/passwd\0")),
         ("a GNU sparse map", pax("GNU.sparse.realsize=8796093022208")),
-        ("a second index.json", raw(b"index.json", b'0', b"{}")),
-        ("a second index.json by another path", raw(b"./index.json", b'0', b"{}")),
-        ("a second index.json in capitals", raw(b"INDEX.JSON", b'0', b"{}")),
-        ("a file that nobody listed", raw(b"README", b'0', b"read me")),
-        ("a script", raw(b"blobs/install.sh", b'0', b"#!/bin/sh\n")),
+        ("a second index.json", entry(b"index.json", b'0', b"{}")),
+        ("a second index.json by another path", entry(b"./index.json", b'0', b"{}")),
+        ("a second index.json in capitals", entry(b"INDEX.JSON", b'0', b"{}")),
+        ("a file that nobody listed", entry(b"README", b'0', b"read me")),
+        ("a script", entry(b"blobs/install.sh", b'0', b"#!/bin/sh\n")),
         ("a block of zeros", vec![0; 512]),
         ("the end of an archive", vec![0; 1024]),
     ]
@@ -460,8 +445,8 @@ fn entries_in_another_order_or_missing_are_refused() {
 fn entries_without_end_are_refused_at_the_first_one() {
     let (scratch, good, parts) = small();
     let head = parts.get("oci-layout").offset;
-    let directories = raw(b"d", b'5', b"");
-    let files = raw(b"f", b'0', b"x");
+    let directories = entry(b"d", b'5', b"");
+    let files = entry(b"f", b'0', b"x");
     for (beginning, entry, kind) in [
         (&good[..0], &directories, "TarHeader"),
         (&good[..0], &files, "TarHeader"),

@@ -61,7 +61,8 @@ pub fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Files::parse(text) {
         Ok((files, pick)) => {
-            let shown = format!("{files}{}", pick.as_ref().map(|pick| format!(":{pick}")).unwrap_or_default());
+            let shown =
+                format!("{files}{}", pick.as_ref().map(|pick| format!(":{pick}")).unwrap_or_default());
             assert_eq!(Files::parse(&shown).ok(), Some((files, pick)), "{text:?} is shown as {shown:?}");
         }
         Err(error) => is_sound(&error),
