@@ -259,6 +259,20 @@ fn the_user_decides_where_he_wants_to() {
 }
 
 #[test]
+fn what_was_trimmed_once_can_be_kept_whole_later() {
+    let release = Release::new();
+    let serving = Serving::start(&release.scratch, "store:store --writable --allow-sparse");
+    let digest = || serving.get("/v2/tools/tool/manifests/1.0.0").header("docker-content-digest").to_owned();
+    release.import(&serving.address, "--sparse trim").ok();
+    assert_ne!(digest(), release.index);
+    release.import(&serving.address, "--sparse keep").fails(4, "TagConflict");
+    let dry = release.import(&serving.address, "--sparse keep --overwrite-tags --dry-run --json").ok().json();
+    assert_eq!(dry["indexes"], "kept");
+    release.import(&serving.address, "--sparse keep --overwrite-tags").ok();
+    assert_eq!(digest(), release.index);
+}
+
+#[test]
 fn the_same_part_is_trimmed_to_the_same_index_everywhere() {
     let release = Release::new();
     let serving = Serving::start(&release.scratch, "store:store --writable");

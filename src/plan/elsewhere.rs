@@ -2,7 +2,7 @@
 //! foreign layers). Those that a source has are carried like any others. Those that none has are left out, by name;
 //! where their `urls` lead is nobody's business here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -32,11 +32,10 @@ pub(super) async fn settle(mut plan: Plan, may_miss: &HashSet<Digest>, sources: 
     }
     for number in 0..plan.images.len() {
         let lost = users.iter().filter(|(node, images)| absent.contains(node) && images.contains(&number));
-        let lost: Vec<usize> = lost.map(|(node, _)| *node).collect();
-        if lost.is_empty() {
-            continue;
+        let lost: BTreeSet<usize> = lost.map(|(node, _)| *node).collect();
+        if !lost.is_empty() {
+            leave_out(&mut plan, number, &lost);
         }
-        leave_out(&mut plan, number, &lost);
     }
     let left: Vec<usize> = (0..plan.nodes.len()).filter(|node| !absent.contains(node)).collect();
     plan.excerpt(&left)
@@ -74,30 +73,18 @@ async fn holder(plan: &Plan, node: usize, images: &[usize], sources: &Sources) -
 }
 
 /// Records layers as left out of an image, and takes them off its builds' sizes.
-fn leave_out(plan: &mut Plan, number: usize, lost: &[usize]) {
-    let sizes: HashMap<usize, (Digest, u64)> = lost
-        .iter()
-        .filter_map(|node| {
-            plan.nodes.get(*node).map(|found| (*node, (found.descriptor.digest, found.descriptor.size)))
-        })
-        .collect();
-    let lighter: HashMap<Digest, u64> = plan
-        .nodes
-        .iter()
-        .filter_map(|node| {
-            let children: BTreeSet<&usize> =
-                node.children.iter().filter(|child| sizes.contains_key(child)).collect();
-            let bytes =
-                children.iter().filter_map(|child| sizes.get(child)).map(|(_, size)| size).sum::<u64>();
-            (bytes > 0).then_some((node.descriptor.digest, bytes))
-        })
-        .collect();
-    let Some(Image { omitted, platforms, .. }) = plan.images.get_mut(number) else { return };
+fn leave_out(plan: &mut Plan, number: usize, lost: &BTreeSet<usize>) {
+    let Plan { nodes, images, .. } = plan;
+    let Some(Image { omitted, platforms, .. }) = images.get_mut(number) else { return };
+    let layer = |node: &usize| nodes.get(*node).map(|node| &node.descriptor);
     for build in platforms {
-        build.size = build.size.saturating_sub(lighter.get(&build.digest).copied().unwrap_or_default());
+        let manifest = nodes.iter().find(|node| node.descriptor.digest == build.digest);
+        let children: BTreeSet<usize> =
+            manifest.into_iter().flat_map(|node| &node.children).copied().collect();
+        let bytes: u64 = children.intersection(lost).filter_map(layer).map(|layer| layer.size).sum();
+        build.size = build.size.saturating_sub(bytes);
     }
-    let mut digests: Vec<Digest> = sizes.values().map(|(digest, _)| *digest).collect();
-    digests.sort_unstable();
+    let digests: BTreeSet<Digest> = lost.iter().filter_map(layer).map(|layer| layer.digest).collect();
     let layer = |digest| Omitted {
         digest: Some(digest),
         platform: None,

@@ -278,15 +278,15 @@ async fn survey_references(plan: &Plan, places: &[Place], jobs: usize) -> Result
         let mut wanted: BTreeMap<Digest, Vec<usize>> =
             by_digest(plan, place).map(|root| (root, Vec::new())).collect();
         for (referrer, node) in place.images.iter().flat_map(|(image, _)| plan.referrers(*image)) {
+            if referrer.tag.is_some() {
+                continue;
+            }
             let nodes = wanted.entry(referrer.subject).or_default();
-            if referrer.tag.is_none() && !nodes.contains(&node) {
+            if !nodes.contains(&node) {
                 nodes.push(node);
             }
         }
         wanted.into_iter().map(move |(subject, nodes)| (number, place, subject, nodes))
-    });
-    let asks = asks.filter(|(_, place, subject, nodes)| {
-        !nodes.is_empty() || by_digest(plan, place).any(|root| root == *subject)
     });
     let asks = asks.map(|(number, place, subject, mut nodes)| async move {
         let found = place.sink.referrers(&subject).await.map_err(|e| e.side(Side::Destination))?;

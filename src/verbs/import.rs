@@ -329,9 +329,8 @@ impl Import {
         if !self.overwrite_tags {
             refuse_conflicts(plan, &todo, Some(&trimmed.plan))?;
         }
-        let (places, todo, trimmed_all) = (&places, &todo, &trimmed);
-        let (dry_run, jobs) = (self.dry_run, self.jobs);
-        let asking = Asking { plan, sources, lacking, trimmed: trimmed_all, places, todo, dry_run, jobs };
+        let (places, todo, dry_run, jobs) = (&places, &todo, self.dry_run, self.jobs);
+        let asking = Asking { plan, sources, lacking, trimmed: Some(&trimmed), places, todo, dry_run, jobs };
         match asking.ask().await? {
             (nodes, decided) if nodes.is_empty() => {
                 Ok((None, if decided { Became::Kept } else { Became::Undecided }))
@@ -349,14 +348,20 @@ impl Import {
         lacking: &BTreeSet<usize>,
         client: &registry::Client,
     ) -> Result<(Option<Trimmed>, Became)> {
-        match self.ask(plan, sources, lacking, client).await {
-            Ok((Some(_), _)) => {
+        let (places, todo) = self.survey(plan, client).await?;
+        if !self.overwrite_tags {
+            refuse_conflicts(plan, &todo, None)?;
+        }
+        let (places, todo, dry_run, jobs) = (&places, &todo, self.dry_run, self.jobs);
+        let asking = Asking { plan, sources, lacking, trimmed: None, places, todo, dry_run, jobs };
+        match asking.ask().await {
+            Ok((refused, _)) if !refused.is_empty() => {
                 let refused = Error::new(Kind::RegistryRejected, "the registry takes only complete indexes");
                 Err(refused.at(&self.destination).side(Side::Destination).hint(INCOMPLETE))
             }
             // One that cannot say it beforehand may take them all the same.
-            Err(error) if error.kind() == Kind::RegistryUnsupported => Ok((None, Became::Kept)),
-            asked => asked,
+            Err(error) if error.kind() != Kind::RegistryUnsupported => Err(error),
+            _ => Ok((None, Became::Kept)),
         }
     }
 

@@ -54,8 +54,8 @@ pub struct Asking<'a> {
     pub sources: &'a Sources,
     /// The indexes that lack something.
     pub lacking: &'a BTreeSet<usize>,
-    /// The plan with all of them trimmed.
-    pub trimmed: &'a Trimmed,
+    /// The plan with all of them trimmed, where what was trimmed before is trimmed again.
+    pub trimmed: Option<&'a Trimmed>,
     /// Where they go.
     pub places: &'a [Place],
     /// What is there.
@@ -87,7 +87,7 @@ impl Asking<'_> {
         if !self.todo.moves.iter().any(|one| (one.node, one.place) == (node, number)) {
             return Ok(Became::Kept);
         }
-        if let Some(trimmed) = self.trimmed.plan.nodes.get(node)
+        if let Some(trimmed) = self.trimmed.and_then(|trimmed| trimmed.plan.nodes.get(node))
             && place.sink.exists(&trimmed.descriptor).await?
         {
             return Ok(Became::Trimmed);
@@ -97,7 +97,7 @@ impl Asking<'_> {
         }
         let probe = probe(self.plan, self.sources, node).await?;
         let taken = place.sink.takes_sparse(&probe).await.map_err(|e| {
-            e.hint("whether it takes indexes of which entries are missing could not be found out: --sparse keep and --sparse trim do not ask")
+            e.hint("whether it takes indexes of which entries are missing could not be found out: --sparse trim does not ask")
         })?;
         Ok(if taken { Became::Kept } else { Became::Trimmed })
     }
