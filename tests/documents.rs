@@ -500,6 +500,27 @@ fn a_subject_elsewhere_is_kept_and_not_fetched() {
 }
 
 #[test]
+fn dockers_first_manifests_are_refused_with_a_hint_wherever_they_come_from() {
+    let scratch = Scratch::with_small_release();
+    let mut layout = Layout::open(scratch.path("images"));
+    let text = br#"{"schemaVersion":1,"name":"t","tag":"1","fsLayers":[],"history":[],"signatures":[]}"#;
+    for kind in ["application/vnd.docker.distribution.manifest.v1+prettyjws", MANIFEST] {
+        let first = layout.blob(kind, text);
+        layout.name(FULL, first);
+        let source = served(scratch.path("images"), move |request, content| {
+            let manifest = request.path.contains("/manifests/");
+            let answer =
+                Answer::new(200).header("Content-Type", kind).header("Content-Length", content.len());
+            manifest.then(|| answer.body(content))
+        });
+        for place in ["oci:images", &source.host()] {
+            let run = scratch.sealift(&EXPORT.replace("oci:images", place));
+            run.fails(3, "DocumentUnsupported").says("schema 1").says("push the image again");
+        }
+    }
+}
+
+#[test]
 fn urls_of_a_foreign_layer_are_never_asked() {
     let elsewhere = Lying::start(|_, _| Answer::new(200).body("a foreign layer"));
     let (scratch, text) = single();

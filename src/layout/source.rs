@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{
     Attached, Descriptor, Digest, Files, Finding, LayoutIndex, MediaType, Name, NamedDescriptor, Pick, Role,
-    Transport, document_type,
+    Transport, document_type, schema_1,
 };
 
 /// A layout whose `index.json` was read.
@@ -134,7 +134,12 @@ impl Layout {
 }
 
 fn no_document(place: impl std::fmt::Display, media_type: &MediaType) -> Error {
-    Error::new(Kind::DocumentUnsupported, "neither an index nor a manifest").at(place).got(media_type)
+    match media_type.is_schema_1() {
+        true => schema_1().at(place),
+        false => {
+            Error::new(Kind::DocumentUnsupported, "neither an index nor a manifest").at(place).got(media_type)
+        }
+    }
 }
 
 /// Images of a layout, each found in one way.

@@ -76,6 +76,11 @@ impl MediaType {
         self.0.contains(".foreign.") || self.0.contains(".nondistributable.")
     }
 
+    /// Whether this is Docker's first kind of manifest, signed or not.
+    pub fn is_schema_1(&self) -> bool {
+        self.0.starts_with("application/vnd.docker.distribution.manifest.v1+")
+    }
+
     /// Whether this is an image config (as opposed to an artifact's).
     pub fn is_image_config(&self) -> bool {
         matches!(self.as_str(), media::CONFIG | media::DOCKER_CONFIG)

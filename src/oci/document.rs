@@ -76,6 +76,10 @@ impl Document {
 }
 
 fn parsed(descriptor: &Descriptor, bytes: Bytes) -> Result<Document> {
+    // Told before anything else is found wrong with it.
+    if let Ok(SchemaOnly { schema_version: 1 }) = serde_json::from_slice(&bytes) {
+        return Err(schema_1());
+    }
     match descriptor.role {
         Role::Index => {
             strict::check(&bytes, &strict::INDEX)?;
@@ -200,13 +204,7 @@ fn index_child(entry: &spec::Descriptor) -> Result<Child> {
 }
 
 fn parsed_manifest(descriptor: &Descriptor, bytes: Bytes) -> Result<Document> {
-    let manifest: spec::ImageManifest = serde_json::from_slice(&bytes).map_err(|error| {
-        let failure = invalid(error);
-        match serde_json::from_slice::<SchemaOnly>(&bytes) {
-            Ok(SchemaOnly { schema_version: 1 }) => schema1(),
-            _ => failure,
-        }
-    })?;
+    let manifest: spec::ImageManifest = serde_json::from_slice(&bytes).map_err(invalid)?;
     check_header(manifest.schema_version(), manifest.media_type().as_ref(), descriptor)?;
     let blob = |role, entry: &spec::Descriptor| -> Result<Child> {
         let media_type = MediaType::new(entry.media_type().as_ref());
@@ -234,17 +232,15 @@ struct SchemaOnly {
     schema_version: u64,
 }
 
-fn schema1() -> Error {
-    Error::new(
-        Kind::DocumentUnsupported,
-        "a Docker schema 1 manifest, which has no content digests worth the name",
-    )
-    .hint("push the image again with any current tool: it will be written as an OCI or schema 2 image")
+/// Docker's first kind of manifest is not carried.
+pub fn schema_1() -> Error {
+    Error::new(Kind::DocumentUnsupported, "a Docker schema 1 manifest, which has no usable digests")
+        .hint("push the image again with any current tool: it will be written as an OCI or schema 2 image")
 }
 
 fn check_header(version: u32, own: Option<&spec::MediaType>, descriptor: &Descriptor) -> Result<()> {
     if version == 1 {
-        return Err(schema1());
+        return Err(schema_1());
     }
     if version != 2 {
         return Err(Error::new(Kind::DocumentInvalid, "unknown schemaVersion").got(version).expected(2));

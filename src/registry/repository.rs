@@ -419,12 +419,8 @@ fn no_document(media_type: Option<&MediaType>, bytes: &[u8]) -> Error {
             .hint("a proxy or a login page may answer in the registry's place");
     };
     let first = object.get("schemaVersion").is_some_and(|version| version == 1);
-    if first || named.starts_with("application/vnd.docker.distribution.manifest.v1+") {
-        return Error::new(
-            Kind::DocumentUnsupported,
-            "a Docker schema 1 manifest, which has no usable digests",
-        )
-        .hint("push the image again with any current tool: it will be written as an OCI or schema 2 image");
+    if first || media_type.is_some_and(MediaType::is_schema_1) {
+        return oci::schema_1();
     }
     Error::new(Kind::DocumentUnsupported, "neither an image index nor an image manifest").got(named)
 }
