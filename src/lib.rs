@@ -37,6 +37,7 @@ pub mod error;
 pub mod limits;
 pub mod oci;
 pub mod release;
+pub mod rules;
 
 // Floor 1 · moving bytes, trusting them, and knowing all of them beforehand.
 pub mod content;

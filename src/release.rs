@@ -6,42 +6,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-
-/// Declares a closed list of lower-case words.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident ($called:literal) { $($(#[$word_doc:meta])* $variant:ident = $word:literal)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $name { $($(#[$word_doc])* $variant,)+ }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $($name::$variant => $word,)+ })
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                match String::deserialize(deserializer)?.as_str() {
-                    $($word => Ok($name::$variant),)+
-                    other => Err(serde::de::Error::custom(format!(
-                        "{other:?} is not a {}: it is one of {}", $called, [$($word),+].join(", ")
-                    ))),
-                }
-            }
-        }
-    };
-}
 
 words!(
     /// Whom a release is for; sets how strict the rules are.
@@ -355,40 +322,6 @@ pub struct Release {
     /// The trust store that follows the one it is checked with: file names and their texts.
     pub trust_root: Option<BTreeMap<String, String>>,
 }
-
-/// The rules that were checked when a bundle was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PolicyRecord {
-    /// One by one.
-    pub checks: Vec<Check>,
-    /// The name of the set of rules.
-    pub profile: String,
-}
-
-/// One rule and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Check {
-    /// The rule's id.
-    pub id: String,
-    /// What came of it.
-    pub result: Outcome,
-}
-
-words!(
-    /// What came of a rule.
-    Outcome ("rule's outcome") {
-        /// It is kept.
-        Pass = "pass"
-        /// It is broken, which this set of rules allows.
-        Warn = "warn"
-        /// It is broken.
-        Fail = "fail"
-        /// It is broken, and somebody took responsibility.
-        Waived = "waived"
-    }
-);
 
 as_text! {
     ReleaseName: "a release name (lower-case letters, digits, '.', '_', '-')";

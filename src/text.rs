@@ -26,6 +26,43 @@ macro_rules! as_text {
     )+ };
 }
 
+/// Declares a closed list of lower-case words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident ($called:literal) { $($(#[$word_doc:meta])* $variant:ident = $word:literal)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $name { $($(#[$word_doc])* $variant,)+ }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[$name] = &[$($name::$variant),+];
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $($name::$variant => $word,)+ })
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+                match <String as serde::Deserialize>::deserialize(deserializer)?.as_str() {
+                    $($word => Ok($name::$variant),)+
+                    other => Err(serde::de::Error::custom(format!(
+                        "{other:?} is not a {}: it is one of {}", $called, [$($word),+].join(", ")
+                    ))),
+                }
+            }
+        }
+    };
+}
+
 /// The line and the column, from 1, of the character that begins at this byte.
 pub(crate) fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
     let before = text.get(..byte).unwrap_or(text);

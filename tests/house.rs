@@ -102,7 +102,7 @@ fn code(path: &Path) -> String {
 fn lib_lists_every_room_on_its_floor() {
     let expected = [
         vec!["text"],
-        vec!["error", "limits", "oci", "release"],
+        vec!["error", "limits", "oci", "release", "rules"],
         vec!["content", "plan", "trust"],
         vec![
             "artifact",

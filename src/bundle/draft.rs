@@ -11,7 +11,8 @@ use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Descriptor, Digest, LayoutIndex, MediaType, Role};
 use crate::plan::{Image, Plan};
-use crate::release::{PolicyRecord, Release};
+use crate::release::Release;
+use crate::rules::PolicyRecord;
 use crate::trust::{KeyId, Signature};
 
 /// A bundle that is decided down to the last byte but for its signatures.

@@ -11,7 +11,8 @@ use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::Digest;
 use crate::plan::Image;
-use crate::release::{Channel, Moment, PolicyRecord, Release, ReleaseName, Tier, UpgradePath, Version};
+use crate::release::{Channel, Moment, Release, ReleaseName, Tier, UpgradePath, Version};
+use crate::rules::PolicyRecord;
 use crate::trust::Root;
 
 /// Tells a bundle's statement, version 1, from any other signed JSON.

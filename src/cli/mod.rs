@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod progress;
 mod report;
+mod verdicts;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -28,7 +29,6 @@ use crate::error::{Error, Exit, Kind, Result};
 use crate::history::{History, Leave};
 use crate::limits;
 use crate::manifest::Narrow;
-use crate::policy;
 use crate::registry;
 use crate::release::Moment;
 use crate::server::{Certificate, Limits, Listener, Log, Page, Server};
@@ -123,14 +123,19 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
     let pipe = (is_pipe(&output) && !args.dry_run).then(self::output).transpose()?;
     let (narrow, jobs, rate) =
         (narrow(args.narrow), args.registry.jobs.into(), args.registry.limit_rate.map(Rate::of));
+    let signatures = match args.dry_run && !args.unsigned {
+        // Without keys at hand, one signature is assumed: what a release usually has.
+        true => keys.len().max(1),
+        false => keys.len(),
+    };
     let from = match args.from {
         Some(bundle) => {
             let site = site(args.trust, args.allow_expired, Leave::default());
-            Exporting::Bundle(Slice { bundle, site, narrow, jobs, rate })
+            Exporting::Bundle(Slice { bundle, site, narrow, signatures, jobs, rate })
         }
         None => {
             let (manifest, mirrors) = (args.manifest.unwrap_or_default(), meant(&args.mirror)?);
-            Exporting::Manifest(Export { manifest, narrow, mirrors, created, jobs, rate })
+            Exporting::Manifest(Export { manifest, narrow, mirrors, created, signatures, jobs, rate })
         }
     };
     if !output.as_os_str().is_empty() && !is_pipe(&output) {
@@ -145,14 +150,12 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             Exporting::Manifest(export) => export.prepare(&registry::Client::new(options)?).await?,
         };
         if args.dry_run {
-            // Without keys at hand, one signature is assumed: what a release usually has.
-            let signatures = if args.unsigned { 0 } else { keys.len().max(1) };
-            let verdicts = prepared.verdicts(signatures);
-            let total = prepared.draft(&verdicts)?.total(signatures)?;
+            let total = prepared.draft()?.total(signatures)?;
             let assumed = keys.is_empty() && !args.unsigned;
-            report::planned(&prepared, total, &verdicts, assumed, args.json)?;
-            return policy::allow(&verdicts);
+            report::planned(&prepared, total, assumed, args.json)?;
+            return prepared.verdicts.allow();
         }
+        verdicts::warn(&prepared.verdicts);
         if let Some(pipe) = pipe {
             let exported = prepared.pour(pipe, &keys, watch.clone()).await?;
             drop(watch);

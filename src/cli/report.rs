@@ -15,7 +15,6 @@ use crate::error::{Error, Kind, Result, printable};
 use crate::manifest::belongs_to_all;
 use crate::oci::{Digest, Name};
 use crate::plan::{Image, Omitted, Plan, Share};
-use crate::policy::Verdict;
 use crate::release::Moment;
 use crate::server::{Certificate, Line};
 use crate::store::{Checked, Finding, Removed, Swept};
@@ -28,6 +27,8 @@ use crate::verbs::key::NewKey;
 use crate::verbs::sign::Signed;
 use crate::verbs::sparse::Became;
 use crate::verbs::trust::Update;
+
+use super::verdicts;
 
 /// Writes to standard output. A reader that went away (`| head`) has seen enough: no failure.
 pub fn out(text: &str) -> Result<()> {
@@ -69,12 +70,12 @@ fn shown(path: &Path) -> String {
 }
 
 /// `1 blob`, `2 blobs`.
-fn count(number: usize, word: &str) -> String {
+pub(super) fn count(number: usize, word: &str) -> String {
     if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
 }
 
 /// Lines up columns; the last is left as it is.
-fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         rows.iter()
@@ -186,17 +187,11 @@ fn release_line(statement: &Statement) -> String {
 }
 
 /// What `export --dry-run` prints.
-pub fn planned(
-    prepared: &Prepared,
-    total: u64,
-    verdicts: &[Verdict],
-    key_assumed: bool,
-    as_json: bool,
-) -> Result<()> {
+pub fn planned(prepared: &Prepared, total: u64, key_assumed: bool, as_json: bool) -> Result<()> {
     let plan = &prepared.plan;
     let release = &prepared.release;
     if as_json {
-        return json_out(&planned_json(prepared, total, verdicts));
+        return json_out(&planned_json(prepared, total));
     }
     let text = format!(
         "{} {}, tier {}, channel {}, created {}\n\n{}\n{}\n{}{}{}{}payload: {} in {}; the bundle will have {} ({total} bytes)\n",
@@ -210,7 +205,7 @@ pub fn planned(
         name_lines(&plan.images),
         attached_lines(&plan.images),
         omitted_lines(&plan.images),
-        verdicts.iter().map(verdict_line).collect::<String>(),
+        verdicts::lines(&prepared.verdicts),
         bytes(plan.bytes()),
         count(plan.nodes.len(), "blob"),
         bytes(total),
@@ -222,10 +217,9 @@ pub fn planned(
     Ok(())
 }
 
-fn planned_json(prepared: &Prepared, total: u64, verdicts: &[Verdict]) -> serde_json::Value {
+fn planned_json(prepared: &Prepared, total: u64) -> serde_json::Value {
     let (plan, release) = (&prepared.plan, &prepared.release);
     let image = |(image, share): (&Image, &Share)| json!({ "image": image, "uniqueBytes": share.own, "sharedBytes": share.shared });
-    let checks = verdicts.iter().map(|v| json!({ "id": v.id, "result": v.outcome }));
     json!({
         "dryRun": true,
         "name": release.name,
@@ -235,7 +229,7 @@ fn planned_json(prepared: &Prepared, total: u64, verdicts: &[Verdict]) -> serde_
         "blobs": plan.nodes.len(),
         "payloadBytes": plan.bytes(),
         "bundleBytes": total,
-        "policy": { "profile": release.tier, "checks": checks.collect::<Vec<_>>() },
+        "policy": verdicts::json(&prepared.verdicts),
     })
 }
 
@@ -246,15 +240,6 @@ fn share_rows(plan: &Plan) -> String {
         vec![printable(&image.label()).into_owned(), bytes(share.own), bytes(share.shared)]
     }));
     table(&rows)
-}
-
-fn verdict_line(verdict: &Verdict) -> String {
-    let grounds = verdict
-        .grounds
-        .iter()
-        .map(|g| format!("{}: got {}, expected {}", printable(&g.place), g.got, g.expected));
-    let grounds = grounds.collect::<Vec<_>>().join("; ");
-    format!("{}\n", format!("rule {}: {} {grounds}", verdict.id, verdict.outcome).trim_end())
 }
 
 /// What `export` prints.

@@ -3,8 +3,9 @@
 //! names that cannot be are refused with line and column.
 
 mod artifacts;
+mod policy;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ use crate::limits;
 use crate::oci::{Digest, Files, Finding, Name, Platform, Registry, Repository, Tag, Transport};
 use crate::plan::{Attachments, Only, Selection, Target, Want};
 use crate::release::{Channel, Moment, ReleaseName, Tier, UpgradePath, Version};
+use crate::rules::Rules;
 use crate::text::line_and_column;
 use crate::trust::Root;
 
@@ -43,6 +45,8 @@ pub struct Manifest {
     pub upgrades_from: Option<UpgradePath>,
     /// The trust store that follows the one it is checked with.
     pub trust_root: Option<Root>,
+    /// What is demanded of it.
+    pub rules: Rules,
     /// One per image and variant: images in the order of the file, variants sorted by name. Then the charts, then
     /// the files.
     pub images: Vec<Variant>,
@@ -89,6 +93,7 @@ struct RawManifest {
     expires: Option<Moment>,
     upgrades_from: Option<UpgradePath>,
     trust_root: Option<PathBuf>,
+    policy: Option<Spanned<Rules>>,
     #[serde(default)]
     image: Vec<Spanned<RawImage>>,
     #[serde(default)]
@@ -195,6 +200,8 @@ impl Manifest {
             page.file(&raw, file, directory, &mut gathered)?;
         }
         gathered.find_only_ones();
+        let called: BTreeSet<&str> = gathered.called.iter().map(String::as_str).collect();
+        let rules = page.policy(raw.policy, &called)?;
         let trust_root = raw.trust_root.map(|path| next_root(&directory.join(path))).transpose()?;
         Ok(Manifest {
             upgrades_from: raw.upgrades_from,
@@ -205,6 +212,7 @@ impl Manifest {
             channel: raw.channel,
             sequence: raw.sequence,
             expires: raw.expires,
+            rules,
             images: gathered.images,
         })
     }

@@ -3,6 +3,7 @@
 //! Foreign text and bytes enter here and leave as values that were checked. No I/O.
 
 mod attached;
+mod conform;
 mod descriptor;
 mod digest;
 mod docker;
@@ -12,10 +13,12 @@ mod document;
 pub mod fuzzing;
 mod platform;
 mod reference;
+mod settings;
 mod strict;
 mod transport;
 
 pub use attached::Attached;
+pub use conform::{Deviation, config_deviations, deviations};
 pub use descriptor::{Descriptor, MediaType, Role, media};
 pub use digest::{Digest, Hasher};
 pub use docker::{DockerImage, diff_ids, docker_index, docker_name};
@@ -25,5 +28,6 @@ pub use document::{
 };
 pub use platform::Platform;
 pub use reference::{Name, Registry, Repository, Tag};
+pub use settings::Settings;
 pub(crate) use strict::fold;
 pub use transport::{Files, Finding, Pick, Transport};

@@ -1,115 +1,291 @@
-//! Rules about releases. Pure: facts enter, verdicts leave. The tier decides which rules bind.
-//!
-//! `signed` — from the tier `professional` on, a bundle must be signed.
-//! `budget` — a platform's build may not be larger than the manifest allows for the image.
+//! Rules about releases. Pure: facts enter, verdicts leave. The tier decides which rules are judged unasked and
+//! which of them bind, the release manifest's `[policy]` what they demand. One file per family of rules; one table,
+//! [`RULES`], of all of them.
 
-use crate::error::{Error, Kind, Result};
-use crate::oci::Platform;
-use crate::release::{Check, Outcome, PolicyRecord, Tier};
+mod config;
+mod names;
+mod release;
+mod verdict;
+
+use crate::oci::{Digest, Name, Platform, Settings, Tag};
+use crate::release::{Channel, Moment, Tier, Version};
+use crate::rules::{Finding, Outcome, RuleId, Rules, Waived};
+
+pub use verdict::{Verdict, Verdicts, demand};
 
 /// What is known of a release that is about to be made.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Whom it is for.
     pub tier: Tier,
+    /// How far it has come.
+    pub channel: Channel,
+    /// Its version.
+    pub version: Version,
     /// Keys that will sign it.
     pub keys: usize,
-    /// Every platform's build of every image.
-    pub builds: Vec<BuildFact>,
+    /// Whether it says over which versions it can be installed.
+    pub upgrades: bool,
+    /// The variants that each image has in the release manifest, whatever part of it is exported.
+    pub variants: Vec<(String, String)>,
+    /// This moment: waivers end.
+    pub now: Moment,
 }
 
-/// One platform's build of an image.
+/// What is known of an image.
 #[derive(Clone, Debug)]
-pub struct BuildFact {
-    /// The image, as `name/variant`.
-    pub image: String,
+pub struct ImageFacts {
+    /// Its name in the manifest.
+    pub name: String,
+    /// Its variant.
+    pub variant: String,
+    /// Its full name.
+    pub source: Name,
+    /// Its top document.
+    pub digest: Digest,
+    /// All its tags.
+    pub tags: Vec<Tag>,
+    /// Whether it is a program's image, and no chart, file or other artifact.
+    pub runs: bool,
+    /// Whether the manifest says which digest it has.
+    pub pinned: bool,
+    /// The most bytes that one platform may have, compressed.
+    pub budget: Option<u64>,
+    /// What its further tags lead to where it comes from; with [`Need::Aliases`].
+    pub aliases: Vec<(Tag, Digest)>,
+    /// What in its documents is not as image-spec has it; with [`Need::Documents`].
+    pub flaws: Vec<Flaw>,
+    /// Each platform's build.
+    pub builds: Vec<BuildFacts>,
+}
+
+/// What is known of one platform's build of an image.
+#[derive(Clone, Debug)]
+pub struct BuildFacts {
     /// The platform.
     pub platform: Platform,
+    /// Its manifest's digest.
+    pub digest: Digest,
     /// Compressed bytes.
     pub size: u64,
-    /// The most bytes it may have.
-    pub budget: Option<u64>,
+    /// How it runs; with [`Need::Settings`].
+    pub settings: Option<Settings>,
 }
 
-/// A rule's verdict and its grounds.
+/// Something in a document that is not as image-spec has it.
 #[derive(Clone, Debug)]
-pub struct Verdict {
-    /// The rule.
-    pub id: &'static str,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// What breaks it: where, what was got, what is expected.
-    pub grounds: Vec<Grounds>,
-}
-
-/// One place where a rule is broken.
-#[derive(Clone, Debug)]
-pub struct Grounds {
-    /// Where.
-    pub place: String,
+pub struct Flaw {
+    /// The platform, where not all of the image is meant.
+    pub platform: Option<Platform>,
     /// What is there.
     pub got: String,
-    /// What should be there.
+    /// What image-spec says.
     pub expected: String,
 }
 
-/// Applies every rule.
-pub fn check(facts: &Facts) -> Vec<Verdict> {
-    vec![signed(facts), budget(facts)]
+/// What must be read, beyond the plan, for a rule to judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Image configs.
+    Settings,
+    /// What further tags lead to at the source.
+    Aliases,
+    /// All documents, as image-spec describes them.
+    Documents,
 }
 
-/// The verdicts as the statement records them.
-pub fn record(tier: Tier, verdicts: &[Verdict]) -> PolicyRecord {
-    let checks = verdicts.iter().map(|v| Check { id: v.id.to_owned(), result: v.outcome }).collect();
-    PolicyRecord { checks, profile: tier.to_string() }
+/// A rule.
+pub struct Rule {
+    /// What it is called.
+    pub id: RuleId,
+    /// The document that it comes from, and where in it.
+    pub origin: &'static str,
+    /// The profile from which on it is judged unasked; `None` where it only is when it is asked for.
+    pub from: Option<Tier>,
+    /// The profile from which on it binds unasked; below, it warns.
+    pub binds: Tier,
+    /// Whether `[policy]` asks for it by what it says.
+    asked: fn(&Rules) -> bool,
+    /// What must be read for it.
+    needs: &'static [Need],
+    judge: Judged,
+    /// What to do about it.
+    pub hint: &'static str,
 }
 
-/// Permits the release.
-///
-/// # Errors
-/// `PolicyRefused` for the first broken rule that binds.
-pub fn allow(verdicts: &[Verdict]) -> Result<()> {
-    if let Some(broken) = verdicts.iter().find(|verdict| verdict.outcome == Outcome::Fail) {
-        let more = broken.grounds.len().saturating_sub(1);
-        let what = match more {
-            0 => format!("the rule {:?} is broken", broken.id),
-            _ => format!("the rule {:?} is broken, here and in {more} more places", broken.id),
-        };
-        let error = Error::new(Kind::PolicyRefused, what);
-        let Some(grounds) = broken.grounds.first() else { return Err(error) };
-        let error = error.at(&grounds.place).got(&grounds.got).expected(&grounds.expected);
-        return Err(match broken.id {
-            "signed" => error.hint("sign it: --key release.key.pem (sealift key new makes one)"),
-            _ => error.hint("make the image smaller, or change the budget in the release manifest"),
+/// What a rule is about.
+enum Judged {
+    Release(fn(&Facts, &Rules) -> Vec<Finding>),
+    Image(fn(&Case<'_>) -> Vec<Finding>),
+}
+
+/// All rules, in the order in which they are judged and shown.
+pub const RULES: &[Rule] = &[
+    release::SIGNED,
+    release::UPGRADE,
+    names::REGISTRY,
+    names::NAMES,
+    names::DEVELOPMENT,
+    names::TAGS,
+    names::LATEST,
+    names::VERSION,
+    names::REVISION,
+    names::ALIASES,
+    names::PINNED,
+    release::VARIANTS,
+    release::PLATFORMS,
+    release::OCI,
+    config::USER,
+    config::PORTS,
+    config::ENTRYPOINT,
+    config::HEALTHCHECK,
+    config::PROCESS,
+    config::BASE,
+    config::LABELS,
+    release::BUDGET,
+];
+
+/// An image that is judged.
+struct Case<'a> {
+    facts: &'a Facts,
+    rules: &'a Rules,
+    image: &'a ImageFacts,
+}
+
+impl<'a> Case<'a> {
+    /// What is wrong with the image as a whole.
+    fn wrong(&self, got: impl ToString, expected: impl ToString) -> Finding {
+        let image = format!("{}/{}", self.image.name, self.image.variant);
+        Finding { image, ..finding(got, expected) }
+    }
+
+    /// What is wrong with one platform's build.
+    fn wrong_on(&self, platform: &Platform, got: impl ToString, expected: impl ToString) -> Finding {
+        Finding { platform: Some(platform.clone()), ..self.wrong(got, expected) }
+    }
+
+    /// What is wrong with builds; `judge` says what was got and what was expected.
+    fn builds(&self, judge: impl Fn(&'a Settings) -> Option<(String, String)>) -> Vec<Finding> {
+        let settings = self.image.builds.iter().filter_map(|build| Some((build, build.settings.as_ref()?)));
+        let broken = settings.filter_map(|(build, settings)| {
+            let (got, expected) = judge(settings)?;
+            Some(self.wrong_on(&build.platform, got, expected))
+        });
+        broken.collect()
+    }
+}
+
+/// Longest text of a finding: what is foreign may be of any length.
+const SHOWN: usize = 240;
+
+/// What is wrong with the release itself.
+fn finding(got: impl ToString, expected: impl ToString) -> Finding {
+    let shown = |text: String| match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    };
+    let (got, expected) = (shown(got.to_string()), shown(expected.to_string()));
+    Finding { expected, got, image: String::new(), platform: None, waived: None }
+}
+
+impl Rule {
+    /// Whether it is judged.
+    fn applies(&self, profile: Tier, rules: &Rules) -> bool {
+        self.is_asked(rules) || self.from.is_some_and(|from| profile >= from)
+    }
+
+    fn is_asked(&self, rules: &Rules) -> bool {
+        (self.asked)(rules) || rules.require.contains(&self.id) || rules.warn.contains(&self.id)
+    }
+
+    /// What a broken one comes to.
+    fn broken(&self, profile: Tier, rules: &Rules) -> Outcome {
+        let binds = rules.require.contains(&self.id)
+            || (!rules.warn.contains(&self.id) && ((self.asked)(rules) || profile >= self.binds));
+        if binds { Outcome::Fail } else { Outcome::Warn }
+    }
+}
+
+/// Judges a release, image by image, so that nobody has to hold what is known of all of them.
+pub struct Judge<'a> {
+    facts: Facts,
+    rules: &'a Rules,
+    profile: Tier,
+    judged: Vec<(&'static Rule, Vec<Finding>)>,
+    /// Of each waiver, whether it covered anything.
+    used: Vec<bool>,
+}
+
+impl<'a> Judge<'a> {
+    /// Begins with the rules about the release itself.
+    pub fn new(facts: Facts, rules: &'a Rules) -> Self {
+        let profile = rules.profile.unwrap_or(facts.tier);
+        let judged = RULES.iter().filter(|rule| rule.applies(profile, rules)).map(|rule| (rule, Vec::new()));
+        let mut judge =
+            Judge { facts, rules, profile, judged: judged.collect(), used: vec![false; rules.waiver.len()] };
+        judge.each(|rule, facts, rules| match rule.judge {
+            Judged::Release(judge) => judge(facts, rules),
+            Judged::Image(_) => Vec::new(),
+        });
+        judge
+    }
+
+    /// Whether any rule that is judged needs this.
+    pub fn needs(&self, need: Need) -> bool {
+        self.judged.iter().any(|(rule, _)| rule.needs.contains(&need))
+    }
+
+    /// Judges an image.
+    pub fn image(&mut self, image: &ImageFacts) {
+        self.each(|rule, facts, rules| match rule.judge {
+            Judged::Image(judge) => judge(&Case { facts, rules, image }),
+            Judged::Release(_) => Vec::new(),
         });
     }
-    Ok(())
-}
 
-fn signed(facts: &Facts) -> Verdict {
-    if facts.keys > 0 {
-        return Verdict { id: "signed", outcome: Outcome::Pass, grounds: Vec::new() };
+    fn each(&mut self, judge: impl Fn(&Rule, &Facts, &Rules) -> Vec<Finding>) {
+        for (rule, findings) in &mut self.judged {
+            for mut finding in judge(rule, &self.facts, self.rules) {
+                for (waiver, used) in self.rules.waiver.iter().zip(&mut self.used) {
+                    if !waiver.covers(rule.id, &finding) {
+                        continue;
+                    }
+                    *used = true;
+                    if waiver.expires > self.facts.now && finding.waived.is_none() {
+                        let reason = waiver.reason.clone();
+                        finding.waived = Some(Waived { expires: waiver.expires, reason });
+                    }
+                }
+                findings.push(finding);
+            }
+        }
     }
-    let binds = facts.tier >= Tier::Professional;
-    let grounds = Grounds {
-        place: format!("tier {}", facts.tier),
-        got: "no signing key".to_owned(),
-        expected: "at least one".to_owned(),
-    };
-    let outcome = if binds { Outcome::Fail } else { Outcome::Warn };
-    Verdict { id: "signed", outcome, grounds: vec![grounds] }
-}
 
-fn budget(facts: &Facts) -> Verdict {
-    let over = facts.builds.iter().filter_map(|build| {
-        let budget = build.budget.filter(|budget| build.size > *budget)?;
-        Some(Grounds {
-            place: format!("{} {}", build.image, build.platform),
-            got: format!("{} bytes", build.size),
-            expected: format!("at most {budget} bytes"),
-        })
-    });
-    let grounds: Vec<_> = over.collect();
-    let outcome = if grounds.is_empty() { Outcome::Pass } else { Outcome::Fail };
-    Verdict { id: "budget", outcome, grounds }
+    /// All verdicts.
+    pub fn finish(self) -> Verdicts {
+        let verdict = |(rule, findings): (&'static Rule, Vec<Finding>)| {
+            let outcome = match findings.iter().all(|finding| finding.waived.is_some()) {
+                _ if findings.is_empty() => Outcome::Pass,
+                true => Outcome::Waived,
+                false => rule.broken(self.profile, self.rules),
+            };
+            Verdict { rule, outcome, findings }
+        };
+        let mut notes = Vec::new();
+        for (waiver, used) in self.rules.waiver.iter().zip(&self.used) {
+            let what = format!(
+                "the waiver for rule {}{}",
+                waiver.rule,
+                waiver.image.as_ref().map(|image| format!(" and {image}")).unwrap_or_default()
+            );
+            match used {
+                false => notes.push(format!("{what} covers nothing")),
+                true if waiver.expires <= self.facts.now => {
+                    notes.push(format!("{what} ended at {}", waiver.expires))
+                }
+                true => {}
+            }
+        }
+        Verdicts { profile: self.profile, all: self.judged.into_iter().map(verdict).collect(), notes }
+    }
 }

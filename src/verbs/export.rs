@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::facts::{self, Terms};
 use super::output::{self, Target, Words};
 use super::places::{self, Mirror};
 use crate::bundle::{Draft, Out, Sealing, check_target, pour};
@@ -12,9 +13,10 @@ use crate::limits;
 use crate::manifest::{Manifest, Narrow};
 use crate::oci::Descriptor;
 use crate::plan::{Ahead, Done, Place, Plan, Sources, Transfer, resolve};
-use crate::policy::{self, BuildFact, Facts, Verdict};
+use crate::policy::{Judge, Verdicts};
 use crate::registry;
 use crate::release::{Moment, Release};
+use crate::rules::PolicyRecord;
 use crate::trust::{KeyId, Signature, SigningKey};
 
 /// What is to be exported.
@@ -27,6 +29,8 @@ pub struct Export {
     pub mirrors: Vec<Mirror>,
     /// The time the bundle states; else the newest that an image states.
     pub created: Option<Moment>,
+    /// Keys that will sign it.
+    pub signatures: usize,
     /// Transfers at once.
     pub jobs: usize,
     /// How fast, all together.
@@ -39,8 +43,10 @@ pub struct Prepared {
     pub release: Release,
     /// What it consists of.
     pub plan: Arc<Plan>,
-    /// For each of the plan's images, the most bytes that one platform may have.
-    pub(super) budgets: Vec<Option<u64>>,
+    /// What came of the rules.
+    pub verdicts: Verdicts,
+    /// What the statement says of that.
+    pub(super) record: PolicyRecord,
     pub(super) sources: Sources,
     pub(super) jobs: usize,
     pub(super) rate: Option<Rate>,
@@ -70,10 +76,14 @@ impl Export {
     pub async fn prepare(self, client: &registry::Client) -> Result<Prepared> {
         let mut manifest = Manifest::load(&self.manifest)?;
         places::check_mirrors(&self.mirrors, &manifest.images)?;
+        let judge = facts::of_release(&manifest, self.signatures, Moment::now());
         manifest.narrow(&self.narrow)?;
         let sources = places::sources(&manifest.images, &self.mirrors, client).await?;
         let wants: Vec<_> = manifest.images.iter().map(|variant| variant.want.clone()).collect();
         let plan = Arc::new(resolve(&wants, &sources).await?);
+        let terms: Vec<_> = manifest.images.iter().map(Terms::of).collect();
+        let judge = Judge::new(judge, &manifest.rules);
+        let verdicts = facts::judge(judge, &plan, &sources, &terms).await?;
         let release = Release {
             name: manifest.name,
             version: manifest.version,
@@ -88,9 +98,8 @@ impl Export {
             upgrades_from: manifest.upgrades_from,
             trust_root: manifest.trust_root.map(Into::into),
         };
-        let budgets = manifest.images.iter().map(|variant| variant.budget).collect();
-        let (jobs, rate) = (self.jobs, self.rate);
-        Ok(Prepared { release, plan, budgets, sources, jobs, rate, verb: "pulling" })
+        let (jobs, rate, record) = (self.jobs, self.rate, verdicts.record());
+        Ok(Prepared { release, plan, verdicts, record, sources, jobs, rate, verb: "pulling" })
     }
 }
 
@@ -120,22 +129,9 @@ fn newest(plan: &Plan) -> Result<Moment> {
 }
 
 impl Prepared {
-    /// The rules' verdicts, if this many keys sign.
-    pub fn verdicts(&self, keys: usize) -> Vec<Verdict> {
-        let builds = self.plan.images.iter().zip(&self.budgets).flat_map(|(image, budget)| {
-            image.platforms.iter().map(|build| BuildFact {
-                image: image.label(),
-                platform: build.platform.clone(),
-                size: build.size,
-                budget: *budget,
-            })
-        });
-        policy::check(&Facts { tier: self.release.tier, keys, builds: builds.collect() })
-    }
-
     /// The bundle, decided but for its signatures.
-    pub fn draft(&self, verdicts: &[Verdict]) -> Result<Draft> {
-        Draft::new(&self.release, &self.plan, policy::record(self.release.tier, verdicts))
+    pub fn draft(&self) -> Result<Draft> {
+        Draft::new(&self.release, &self.plan, self.record.clone())
     }
 
     /// Signs the bundle and writes it to a file, compressed if that is what the file is called.
@@ -177,9 +173,8 @@ impl Prepared {
 
     /// Checks the rules, drafts the bundle and signs it.
     fn seal(&self, keys: &[SigningKey]) -> Result<(Sealing, Vec<KeyId>)> {
-        let verdicts = self.verdicts(keys.len());
-        policy::allow(&verdicts)?;
-        let draft = self.draft(&verdicts)?;
+        self.verdicts.allow()?;
+        let draft = self.draft()?;
         let signatures: Vec<(KeyId, Signature)> =
             keys.iter().map(|key| (key.public().id(), key.sign(draft.sums()))).collect();
         let signers = signatures.iter().map(|(id, _)| *id).collect();

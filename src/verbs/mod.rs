@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod demo;
 pub mod export;
+pub mod facts;
 pub mod import;
 pub mod inspect;
 pub mod key;

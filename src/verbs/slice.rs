@@ -13,7 +13,9 @@ use crate::content::{Rate, Watch};
 use crate::error::Result;
 use crate::manifest::Narrow;
 use crate::plan::resolve;
-use crate::release::Release;
+use crate::policy::{Facts, Judge, Verdicts};
+use crate::release::{Moment, Release};
+use crate::rules::{PolicyRecord, RuleId, Rules};
 
 /// What is to be cut out of a bundle.
 pub struct Slice {
@@ -23,6 +25,8 @@ pub struct Slice {
     pub site: Site,
     /// Which parts of it.
     pub narrow: Narrow,
+    /// Keys that will sign the new bundle.
+    pub signatures: usize,
     /// Transfers at once.
     pub jobs: usize,
     /// How fast, all together.
@@ -42,10 +46,11 @@ impl Slice {
         let bundle = verify::whole(opened, watch.clone()).await?;
         let sources = vec![bundle.source(); wants.len()];
         let plan = resolve(&wants, &sources).await.map_err(|e| e.inside(self.bundle.display()))?;
+        let (verdicts, record) = judged(bundle.statement(), self.signatures);
         Ok(Prepared {
             release: release(bundle.statement()),
-            // The release team's budgets were kept when the bundle was made.
-            budgets: vec![None; wants.len()],
+            verdicts,
+            record,
             plan: Arc::new(plan),
             sources,
             jobs: self.jobs.min(bundle.readers()),
@@ -53,6 +58,31 @@ impl Slice {
             verb: "copying",
         })
     }
+}
+
+/// The release team's rules were judged when the bundle was made, and what came of them holds for a part of it, too.
+/// Only who signs is another matter.
+fn judged(statement: &Statement, keys: usize) -> (Verdicts, PolicyRecord) {
+    let facts = Facts {
+        tier: statement.tier,
+        channel: statement.channel,
+        version: statement.version.clone(),
+        keys,
+        upgrades: statement.upgrades_from.is_some(),
+        variants: Vec::new(),
+        now: Moment::now(),
+    };
+    let rules = Rules::default();
+    let mut verdicts = Judge::new(facts, &rules).finish();
+    verdicts.all.retain(|verdict| verdict.rule.id == RuleId::Signed);
+    let fresh = verdicts.record().checks;
+    let mut record = statement.policy.clone();
+    for check in &mut record.checks {
+        if let Some(fresh) = fresh.iter().find(|fresh| fresh.id == check.id) {
+            *check = fresh.clone();
+        }
+    }
+    (verdicts, record)
 }
 
 /// What the bundle says of its release holds for a part of it, too.

@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::attached::{Attached, Subject};
 use crate::oci::{Digest, Name, Platform, Repository, Tag};
 use crate::plan::Omitted;
-use crate::release::{Channel, Moment, PolicyRecord, ReleaseName, Tier, UpgradePath, Version};
+use crate::release::{Channel, Moment, ReleaseName, Tier, UpgradePath, Version};
+use crate::rules::PolicyRecord;
 
 /// The answer at `/api/v1/contents`. Of images only a page: `next`, where it is not null, goes into
 /// `?after=` and brings the ones behind them.

@@ -6,7 +6,8 @@ use super::html::{Html, html};
 use super::listing::{Build, Card, Cover, Listing, Serving, Verified};
 use super::{SCRIPT, STYLE};
 use crate::oci::Platform;
-use crate::release::{Moment, Outcome};
+use crate::release::Moment;
+use crate::rules::Outcome;
 use crate::text::bytes;
 
 /// The icon: a crate that is lifted. In the page, so that browsers do not ask for one.
@@ -594,7 +595,8 @@ fn foot(to: &mut Html, listing: &Listing) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::{Channel, Check, PolicyRecord, Tier};
+    use crate::release::{Channel, Tier};
+    use crate::rules::{Check, PolicyRecord};
 
     fn moment(text: &str) -> Moment {
         serde_json::from_str(&format!("{text:?}")).unwrap()

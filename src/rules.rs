@@ -1,0 +1,318 @@
+//! Words about rules: what a release team demands of its images (`[policy]` in a release manifest), what may break
+//! a rule, and what a bundle's statement records of it. No judgement here: that is [`policy`](crate::policy)'s.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::oci::Platform;
+use crate::release::{Channel, Moment, Tier};
+
+words!(
+    /// A rule.
+    RuleId ("rule") {
+        /// The bundle is signed.
+        Signed = "signed"
+        /// A site can tell whether it may install the release over what it has.
+        Upgrade = "upgrade"
+        /// Images come from agreed registries.
+        Registry = "registry"
+        /// Repositories are called as agreed.
+        Names = "names"
+        /// What is for development stays there.
+        Development = "development"
+        /// Tags look as agreed.
+        Tags = "tags"
+        /// `latest` stays in development.
+        Latest = "latest"
+        /// An image's version is the release's.
+        Version = "version"
+        /// An image says which commit it was built from, and has that commit's tag.
+        Revision = "revision"
+        /// An image's further tags lead to it where it comes from, too.
+        Aliases = "aliases"
+        /// The release manifest says by digest which image is meant.
+        Pinned = "pinned"
+        /// An image has the agreed variants.
+        Variants = "variants"
+        /// An image has the agreed platforms.
+        Platforms = "platforms"
+        /// All documents are what image-spec describes.
+        Oci = "oci"
+        /// The program does not run as root, or as whom it was agreed.
+        User = "user"
+        /// Only agreed ports are exposed.
+        Ports = "ports"
+        /// The program that is started is the agreed one.
+        Entrypoint = "entrypoint"
+        /// How an image is found to be well is the agreed way.
+        Healthcheck = "healthcheck"
+        /// One process: no shell or supervisor that starts others.
+        Process = "process"
+        /// An image says on which image it was built, by digest.
+        Base = "base"
+        /// Labels that are to be there are.
+        Labels = "labels"
+        /// A platform's build is not larger than allowed, compressed.
+        Budget = "budget"
+    }
+);
+
+/// `[policy]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// The tier whose defaults hold; the release's own where this says nothing.
+    pub profile: Option<Tier>,
+    /// Rules that are demanded, and bind.
+    pub require: Vec<RuleId>,
+    /// Rules that only warn.
+    pub warn: Vec<RuleId>,
+    /// `registry`: `host[:port]` or `host/path`, as patterns.
+    pub registries: Vec<String>,
+    /// `names`: what repositories may be called, as patterns.
+    pub repositories: Vec<String>,
+    /// `development`: repositories, with or without their registry, that are for development, as patterns.
+    pub development: Vec<String>,
+    /// `tags`, `development`.
+    pub tags: TagForms,
+    /// `variants`: those that there may be.
+    pub variants: Vec<String>,
+    /// `platforms`: those that each image has.
+    pub platforms: Vec<Platform>,
+    /// `labels`: those that each image has, with any value.
+    pub labels: Vec<String>,
+    /// What is agreed on each image, by its name in the manifest; `"*"` for all others.
+    pub service: BTreeMap<String, Service>,
+    /// Rules that are broken, with somebody's word for it.
+    pub waiver: Vec<Waiver>,
+}
+
+impl Rules {
+    /// What is agreed on an image.
+    pub fn service(&self, image: &str) -> Option<&Service> {
+        self.service.get(image).or_else(|| self.service.get("*"))
+    }
+
+    /// Whether anything of this kind is agreed on any image.
+    pub fn agrees<T>(&self, on: impl Fn(&Service) -> Option<&T>) -> bool {
+        self.service.values().any(|service| on(service).is_some())
+    }
+}
+
+/// What tags may look like.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TagForms {
+    /// The forms of which every tag has one; any where there are none.
+    pub forms: Vec<TagForm>,
+    /// Instead, in the channel `development`.
+    pub development: Option<Vec<TagForm>>,
+    /// Instead, in the channel `staging`.
+    pub staging: Option<Vec<TagForm>>,
+    /// Instead, in the channel `production`.
+    pub production: Option<Vec<TagForm>>,
+    /// `development`: ends of tags that never go to production.
+    pub development_suffixes: Vec<String>,
+}
+
+impl TagForms {
+    /// Those of a channel.
+    pub fn of(&self, channel: Channel) -> &[TagForm] {
+        let own = match channel {
+            Channel::Development => &self.development,
+            Channel::Staging => &self.staging,
+            Channel::Production => &self.production,
+        };
+        own.as_ref().unwrap_or(&self.forms)
+    }
+
+    /// Whether there are any.
+    pub fn are_agreed(&self) -> bool {
+        [Channel::Development, Channel::Staging, Channel::Production]
+            .into_iter()
+            .any(|channel| !self.of(channel).is_empty())
+    }
+}
+
+words!(
+    /// A form of tags.
+    TagForm ("form of tags") {
+        /// `2.1.0`, maybe with a pre-release, a build or a variant behind it.
+        Semver = "semver"
+        /// `v2.1.0`, maybe with the same.
+        VSemver = "v-semver"
+        /// `2.1` or `v2.1`, maybe with a variant behind it.
+        MajorMinor = "major-minor"
+        /// `sha-9f2c1ab`: a commit.
+        Commit = "sha"
+        /// `2026-11-21`.
+        Date = "date"
+        /// `latest`.
+        Latest = "latest"
+        /// `sha256-…`, as images are called that were asked for by digest.
+        Digest = "digest"
+        /// A branch: letters, digits, `.`, `_` and `-`, whatever they say.
+        Branch = "branch"
+    }
+);
+
+/// What is agreed on an image.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Service {
+    /// `user`: a name or a number, one of these.
+    pub user: Option<Vec<String>>,
+    /// `ports`: those that it may expose.
+    pub ports: Option<Vec<u16>>,
+    /// `ports`: those that it may expose in the channel `development` besides.
+    pub development_ports: Vec<u16>,
+    /// `entrypoint`: what is started.
+    pub entrypoint: Option<Vec<String>>,
+    /// `healthcheck`: how it is found to be well, as `["CMD", "program", "argument"]`.
+    pub healthcheck: Option<Vec<String>>,
+    /// `variants`: those that there must be.
+    pub variants: Option<Vec<String>>,
+}
+
+/// Somebody's word for a broken rule.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waiver {
+    /// The rule.
+    pub rule: RuleId,
+    /// The image, by its name in the manifest or as `name/variant`; all where this says nothing.
+    pub image: Option<String>,
+    /// The platform; all where this says nothing.
+    pub platform: Option<Platform>,
+    /// Why.
+    pub reason: String,
+    /// From then on it does not count.
+    pub expires: Moment,
+}
+
+impl Waiver {
+    /// Whether it speaks of this finding, whatever the time.
+    pub fn covers(&self, rule: RuleId, finding: &Finding) -> bool {
+        let image = |image: &String| {
+            finding.image == *image || finding.image.split('/').next() == Some(image.as_str())
+        };
+        self.rule == rule
+            && self.image.as_ref().is_none_or(image)
+            && self.platform.as_ref().is_none_or(|platform| finding.platform.as_ref() == Some(platform))
+    }
+}
+
+/// The rules that were judged when a bundle was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRecord {
+    /// One by one.
+    pub checks: Vec<Check>,
+    /// The tier whose defaults held.
+    pub profile: String,
+}
+
+/// One rule and what came of it. A text, because later versions know more rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// What breaks it, and did not stop the release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// The rule's id.
+    pub id: String,
+    /// How many more findings there were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: usize,
+    /// What came of it.
+    pub result: Outcome,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+words!(
+    /// What came of a rule.
+    Outcome ("rule's outcome") {
+        /// It is kept.
+        Pass = "pass"
+        /// It is broken, which this set of rules allows.
+        Warn = "warn"
+        /// It is broken.
+        Fail = "fail"
+        /// It is broken, and somebody took responsibility.
+        Waived = "waived"
+    }
+);
+
+/// Something that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    /// What should be there.
+    pub expected: String,
+    /// What is there.
+    pub got: String,
+    /// The image, as `name/variant`; empty for the release itself.
+    pub image: String,
+    /// The platform, where not all of the image is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// Somebody's word for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waived: Option<Waived>,
+}
+
+/// Why a finding is let pass, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waived {
+    /// From then on it is not.
+    pub expires: Moment,
+    /// Why it is.
+    pub reason: String,
+}
+
+impl Finding {
+    /// Where it is.
+    pub fn place(&self) -> String {
+        match (&self.platform, self.image.as_str()) {
+            (_, "") => "the release".to_owned(),
+            (Some(platform), image) => format!("{image} {platform}"),
+            (None, image) => image.to_owned(),
+        }
+    }
+}
+
+/// Whether a pattern fits: `*` stands for any characters but `/`.
+pub fn fits(pattern: &str, text: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else { return pattern == text };
+    let Some(rest) = text.strip_prefix(before) else { return false };
+    let segment = rest.find('/').unwrap_or(rest.len());
+    let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]).take_while(|at| *at <= segment);
+    ends.into_iter().any(|at| rest.get(at..).is_some_and(|rest| fits(after, rest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stays_within_a_segment() {
+        for (pattern, text, expected) in [
+            ("app/*", "app/backend", true),
+            ("app/*", "app/", true),
+            ("app/*", "app/a/b", false),
+            ("*/splectrum-*", "splectrum/splectrum-api", true),
+            ("*-dev", "x-dev", true),
+            ("*-dev", "x-dev-y", false),
+            ("*", "größe", true),
+            ("**", "a", true),
+            ("a", "b", false),
+        ] {
+            assert_eq!(fits(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What policy has to know of a release beyond its plan: image configs, documents, what tags lead to. Everything is
+//! read from where the images come from, through the one door from foreign bytes to trusted ones; no layer is.
+
+use std::collections::HashMap;
+
+use crate::content::Source;
+use crate::error::{Error, Kind, Result, Side};
+use crate::limits;
+use crate::manifest::{Manifest, Variant, belongs_to_all};
+use crate::oci::{Deviation, Digest, Role, Settings, Tag, config_deviations, deviations};
+use crate::plan::{Build, Image, Node, Plan, Sources, Target};
+use crate::policy::{BuildFacts, Facts, Flaw, ImageFacts, Judge, Need, Verdicts};
+use crate::release::Moment;
+
+/// What a release manifest says of an image, for its rules.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// The most bytes that one platform may have, compressed.
+    pub budget: Option<u64>,
+    /// Whether its digest is said.
+    pub pinned: bool,
+}
+
+impl Terms {
+    /// As it stands there.
+    pub fn of(variant: &Variant) -> Self {
+        let pinned = match variant.want.target {
+            Target::Tagged { pin } => pin.is_some(),
+            Target::Digest(_) | Target::Known(_) => true,
+        };
+        // What is made of files at hand needs no digest to be known.
+        Terms { budget: variant.budget, pinned: pinned || variant.made.is_some() }
+    }
+}
+
+/// What is known of the release itself.
+pub fn of_release(manifest: &Manifest, keys: usize, now: Moment) -> Facts {
+    let names = manifest.images.iter().filter(|variant| !belongs_to_all(&variant.want.variant));
+    Facts {
+        tier: manifest.tier,
+        channel: manifest.channel,
+        version: manifest.version.clone(),
+        keys,
+        upgrades: manifest.upgrades_from.is_some(),
+        variants: names.map(|one| (one.want.image.clone(), one.want.variant.clone())).collect(),
+        now,
+    }
+}
+
+/// Judges all images of a plan, one after the other: what is known of one is let go before the next.
+pub async fn judge(
+    mut judge: Judge<'_>,
+    plan: &Plan,
+    sources: &Sources,
+    terms: &[Terms],
+) -> Result<Verdicts> {
+    let gatherer = Gatherer {
+        plan,
+        nodes: plan.nodes.iter().enumerate().map(|(number, node)| (node.descriptor.digest, number)).collect(),
+    };
+    let nothing = Terms::default();
+    for (number, (image, source)) in plan.images.iter().zip(sources).enumerate() {
+        let terms = terms.get(number).unwrap_or(&nothing);
+        let facts = gatherer.image(number, image, source.as_ref(), terms, &judge).await;
+        judge.image(&facts.map_err(|e| e.about(&image.source).side(Side::Source))?);
+    }
+    Ok(judge.finish())
+}
+
+struct Gatherer<'a> {
+    plan: &'a Plan,
+    nodes: HashMap<Digest, usize>,
+}
+
+impl Gatherer<'_> {
+    async fn image(
+        &self,
+        number: usize,
+        image: &Image,
+        source: &dyn Source,
+        terms: &Terms,
+        judge: &Judge<'_>,
+    ) -> Result<ImageFacts> {
+        let mut builds = Vec::with_capacity(image.platforms.len());
+        for build in &image.platforms {
+            let settings = match judge.needs(Need::Settings) {
+                true => self.settings(build, source).await?,
+                false => None,
+            };
+            builds.push(BuildFacts {
+                platform: build.platform.clone(),
+                digest: build.digest,
+                size: build.size,
+                settings,
+            });
+        }
+        Ok(ImageFacts {
+            name: image.name.clone(),
+            variant: image.variant.clone(),
+            source: image.source.clone(),
+            digest: image.digest,
+            tags: image.tags.clone(),
+            runs: !belongs_to_all(&image.variant),
+            pinned: terms.pinned,
+            budget: terms.budget,
+            aliases: if judge.needs(Need::Aliases) { aliases(image, source).await? } else { Vec::new() },
+            flaws: if judge.needs(Need::Documents) {
+                self.flaws(number, image, source).await?
+            } else {
+                Vec::new()
+            },
+            builds,
+        })
+    }
+
+    fn node(&self, digest: &Digest) -> Option<&Node> {
+        self.nodes.get(digest).and_then(|number| self.plan.nodes.get(*number))
+    }
+
+    /// The config of a build, where it is an image's.
+    fn config(&self, build: &Digest) -> Option<&Node> {
+        let config = self.plan.nodes.get(*self.node(build)?.children.first()?)?;
+        config.descriptor.media_type.is_image_config().then_some(config)
+    }
+
+    async fn settings(&self, build: &Build, source: &dyn Source) -> Result<Option<Settings>> {
+        let Some(config) = self.config(&build.digest) else { return Ok(None) };
+        let bytes = read(config, source).await?;
+        Settings::parse(&bytes).map(Some).map_err(|e| e.at(config.descriptor.digest))
+    }
+
+    /// What is wrong with the documents of an image's own, attached ones left aside: these are others' work.
+    async fn flaws(&self, number: usize, image: &Image, source: &dyn Source) -> Result<Vec<Flaw>> {
+        let mut ahead: Vec<usize> = self.plan.roots.get(number).copied().into_iter().collect();
+        let mut flaws = Vec::new();
+        while let Some(node) = ahead.pop().and_then(|number| self.plan.nodes.get(number)) {
+            let descriptor = &node.descriptor;
+            if !descriptor.role.is_document() {
+                continue;
+            }
+            let bytes = read(node, source).await?;
+            let build = image.platforms.iter().find(|build| build.digest == descriptor.digest);
+            let platform = build.map(|build| build.platform.clone());
+            let flaw = |(got, expected): Deviation| Flaw { platform: platform.clone(), got, expected };
+            flaws.extend(deviations(descriptor.role, &descriptor.media_type, &bytes).into_iter().map(flaw));
+            if let Some(config) = build.and_then(|build| self.config(&build.digest)) {
+                let layers = node.children.len().saturating_sub(1);
+                let bytes = read(config, source).await?;
+                flaws.extend(config_deviations(&bytes, layers).into_iter().map(flaw));
+            }
+            if descriptor.role == Role::Index {
+                ahead.extend(node.children.iter().rev());
+            }
+        }
+        Ok(flaws)
+    }
+}
+
+/// A document or a config, whole.
+async fn read(node: &Node, source: &dyn Source) -> Result<bytes::Bytes> {
+    let most = if node.descriptor.role.is_document() { limits::DOCUMENT } else { limits::CONFIG };
+    if node.descriptor.size > most {
+        return Err(Error::new(Kind::LimitExceeded, "a document or config is too large")
+            .at(node.descriptor.digest)
+            .got(format_args!("{} bytes", node.descriptor.size))
+            .expected(format_args!("at most {most} bytes")));
+    }
+    source.fetch(&node.descriptor).await?.into_bytes().await
+}
+
+/// What an image's further tags lead to; those that are not there are not there yet.
+async fn aliases(image: &Image, source: &dyn Source) -> Result<Vec<(Tag, Digest)>> {
+    let mut found = Vec::new();
+    for tag in image.tags.iter().filter(|tag| **tag != image.source.tag) {
+        match source.resolve(&image.source.with_tag(tag.clone()), None).await {
+            Ok((descriptor, _)) => found.push((tag.clone(), descriptor.digest)),
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
