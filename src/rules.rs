@@ -69,7 +69,7 @@ pub struct Rules {
     /// Rules that only warn.
     pub warn: Vec<RuleId>,
     /// `registry`: `host[:port]` or `host/path`, as patterns.
-    pub registries: Vec<String>,
+    pub allowed_registries: Vec<String>,
     /// `names`: what repositories may be called, as patterns.
     pub repositories: Vec<String>,
     /// `development`: repositories, with or without their registry, that are for development, as patterns.

@@ -50,14 +50,21 @@ macro_rules! words {
             }
         }
 
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> std::result::Result<Self, String> {
+                match text {
+                    $($word => Ok($name::$variant),)+
+                    other => Err(format!("{other:?} is not a {}: it is one of {}", $called, [$($word),+].join(", "))),
+                }
+            }
+        }
+
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-                match <String as serde::Deserialize>::deserialize(deserializer)?.as_str() {
-                    $($word => Ok($name::$variant),)+
-                    other => Err(serde::de::Error::custom(format!(
-                        "{other:?} is not a {}: it is one of {}", $called, [$($word),+].join(", ")
-                    ))),
-                }
+                let word = <String as serde::Deserialize>::deserialize(deserializer)?;
+                word.parse().map_err(serde::de::Error::custom)
             }
         }
     };

@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::oci::Platform;
-use crate::release::{Moment, byte_count};
+use crate::release::{Moment, Tier, byte_count};
 
 const ABOUT: &str = "Ships a release's container images across an air gap";
 
@@ -116,6 +116,11 @@ pub enum Verb {
     /// Show what a bundle holds (after checking its signature)
     #[command(after_help = "Example:\n  sealift inspect nexus-engine-2.1.0.tar --trust /etc/sealift/trust")]
     Inspect(InspectArgs),
+    /// Judge a release by its rules: a manifest before its layers move, or a bundle
+    #[command(
+        after_help = "Examples:\n  sealift check manifests/nexus-engine.toml\n  sealift check manifests/nexus-engine.toml --output sarif > rules.sarif\n  sealift check nexus-engine-2.1.0.tar --trust /etc/sealift/trust --require-policy sovereign\n\nExit code 4 where a rule that binds is broken."
+    )]
+    Check(CheckArgs),
     /// Be a registry: give out the images of bundles, straight from the files, or of a store
     #[command(
         after_help = "Example:\n  sealift serve nexus-engine-2.1.0.tar --trust /etc/sealift/trust\n  skopeo inspect --tls-verify=false docker://127.0.0.1:5000/nexus/engine:2.1.0"
@@ -313,6 +318,53 @@ pub struct InspectArgs {
     pub expiry: ExpiryArgs,
 }
 
+/// How the result of a check is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckForm {
+    /// For people
+    Table,
+    /// One JSON document
+    Json,
+    /// SARIF 2.1.0, as code hosts and CI systems take it
+    Sarif,
+}
+
+/// Arguments of `check`.
+#[derive(Args)]
+pub struct CheckArgs {
+    /// The release manifest (TOML), whose images are judged where they lie; or a bundle, plain or .zst, whose record is
+    /// shown.
+    #[arg(value_name = "MANIFEST|BUNDLE", value_hint = ValueHint::FilePath)]
+    pub what: PathBuf,
+    /// Judge what the bundle holds by the [policy] of this release manifest, instead of showing its record.
+    #[arg(long, value_name = "MANIFEST", value_hint = ValueHint::FilePath)]
+    pub rules: Option<PathBuf>,
+    /// Refuse a bundle that was made under a less strict profile than this tier's, or does not keep its rules.
+    #[arg(long, value_name = "TIER")]
+    pub require_policy: Option<Tier>,
+    /// How the result is printed.
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = CheckForm::Table)]
+    pub output: CheckForm,
+    /// Print JSON: the same as --output json.
+    #[arg(long, conflicts_with = "output")]
+    pub json: bool,
+    /// Look for the images named FROM at TO, as export does; may be given several times.
+    #[arg(long, value_name = "FROM=TO")]
+    pub mirror: Vec<String>,
+    /// Whom to trust, for a bundle.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// And for how long.
+    #[command(flatten)]
+    pub expiry: ExpiryArgs,
+    /// Parts of the release.
+    #[command(flatten)]
+    pub narrow: NarrowArgs,
+    /// Registries.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
 /// Arguments of `import`.
 #[derive(Args)]
 pub struct ImportArgs {
@@ -343,6 +395,9 @@ pub struct ImportArgs {
     /// Import although a newer release was imported here already.
     #[arg(long)]
     pub allow_downgrade: bool,
+    /// Refuse a bundle that was made under a less strict profile than this tier's, or does not keep its rules.
+    #[arg(long, value_name = "TIER")]
+    pub require_policy: Option<Tier>,
     /// Refuse a release of which nothing is remembered: a state that was deleted is no fresh start.
     #[arg(long, conflicts_with = "reset_state")]
     pub require_state: bool,

@@ -42,11 +42,11 @@ use crate::verbs::serve::{self, Front};
 use crate::verbs::site::{Site, sighting};
 use crate::verbs::slice::Slice;
 use crate::verbs::sparse::Indexes;
-use crate::verbs::{key, sign, store, trust, verify};
+use crate::verbs::{check, key, sign, store, trust, verify};
 
 use args::{
-    Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode, RegistryArgs, ServeArgs,
-    SignArgs, SparseMode, StoreVerb, TrustArgs, TrustVerb, Verb, VerifyArgs,
+    CheckArgs, CheckForm, Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode,
+    RegistryArgs, ServeArgs, SignArgs, SparseMode, StoreVerb, TrustArgs, TrustVerb, Verb, VerifyArgs,
 };
 
 /// Runs one command line, `arguments` including the program's name.
@@ -74,6 +74,7 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Verify(args) => verify_verb(args, progress),
         Verb::Import(args) => import_verb(args, progress),
         Verb::Inspect(args) => inspect_verb(args, progress),
+        Verb::Check(args) => check_verb(args, progress),
         Verb::Serve(args) => serve_verb(args, progress),
         Verb::Sign(args) => sign_verb(args, progress),
         Verb::Trust { verb } => trust_verb(verb, progress),
@@ -270,6 +271,7 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         overwrite_tags: args.overwrite_tags,
         overwrite: args.overwrite,
         dry_run: args.dry_run,
+        require_policy: args.require_policy,
         jobs: args.registry.jobs.into(),
         rate: args.registry.limit_rate.map(Rate::of),
     };
@@ -284,6 +286,56 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         let receipt = import(&order, origin, &client, watch.clone()).await?;
         drop(watch);
         report::imported(&receipt, args.json)
+    })
+}
+
+fn check_verb(args: CheckArgs, progress: ProgressMode) -> Result<()> {
+    refuse_pipe(&args.what)?;
+    let form = match args.output {
+        _ if args.json => verdicts::Form::Json,
+        CheckForm::Table => verdicts::Form::Table,
+        CheckForm::Json => verdicts::Form::Json,
+        CheckForm::Sarif => verdicts::Form::Sarif,
+    };
+    let watch = progress::watcher(progress);
+    let (narrow, place) = (narrow(args.narrow), args.what.to_string_lossy().into_owned());
+    if !check::is_bundle(&args.what)? {
+        let order = check::OfManifest {
+            manifest: args.what,
+            narrow,
+            mirrors: meant(&args.mirror)?,
+            jobs: args.registry.jobs.into(),
+        };
+        let idle = args.rules.map(|_| "--rules").or(args.require_policy.map(|_| "--require-policy"));
+        if let Some(flag) = idle {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("{flag} is for bundles: a release manifest has rules of its own"),
+            ));
+        }
+        let options = registry_options(args.registry, &watch);
+        return on_runtime(async move {
+            let verdicts = order.judge(&registry::Client::new(options)?).await?;
+            drop(watch);
+            verdicts::judged(&verdicts, &place, form)?;
+            verdicts.allow()
+        });
+    }
+    let order = check::OfBundle {
+        bundle: args.what,
+        site: site(args.trust, args.expiry.allow_expired, Leave::default()),
+        rules: args.rules,
+        narrow,
+        require_policy: args.require_policy,
+    };
+    on_runtime(async move {
+        let checked = order.judge(&watch).await?;
+        drop(watch);
+        match &checked.verdicts {
+            Some(verdicts) => verdicts::judged(verdicts, &place, form)?,
+            None => verdicts::recorded(&checked.record, &place, form)?,
+        }
+        checked.allow()
     })
 }
 

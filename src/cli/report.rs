@@ -16,6 +16,7 @@ use crate::manifest::belongs_to_all;
 use crate::oci::{Digest, Name};
 use crate::plan::{Image, Omitted, Plan, Share};
 use crate::release::Moment;
+use crate::rules::PolicyRecord;
 use crate::server::{Certificate, Line};
 use crate::store::{Checked, Finding, Removed, Swept};
 pub(crate) use crate::text::bytes;
@@ -348,7 +349,7 @@ pub fn inspected(inspection: &Inspection<'_>, path: &Path, trust: &Path, as_json
     text += &name_lines(&statement.images);
     text += &attached_lines(&statement.images);
     text += &omitted_lines(&statement.images);
-    text += &policy_line(statement);
+    text += &policy_lines(&statement.policy);
     text += &format!(
         "{} in {} blobs; the bundle has {} bytes\n",
         bytes(statement.payload_bytes),
@@ -363,10 +364,11 @@ pub fn inspected(inspection: &Inspection<'_>, path: &Path, trust: &Path, as_json
     out(&text)
 }
 
-fn policy_line(statement: &Statement) -> String {
-    let policy = &statement.policy;
+/// What a bundle records of its rules: all results in a line, then what was let pass.
+fn policy_lines(policy: &PolicyRecord) -> String {
     let checks: Vec<_> = policy.checks.iter().map(|c| format!("{} {}", printable(&c.id), c.result)).collect();
-    format!("policy {}: {}\n", printable(&policy.profile), checks.join(", "))
+    let line = format!("policy {}: {}\n", printable(&policy.profile), checks.join(", "));
+    line + &verdicts::recorded_lines(&policy.checks)
 }
 
 /// What `import` prints.
@@ -375,6 +377,7 @@ pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
         return json_out(receipt);
     }
     let mut text = format!("{}, {}", receipt.release, signer_line(&receipt.signers));
+    text += &policy_lines(&receipt.policy);
     text += &imported_names(receipt);
     for image in receipt.images.iter().filter(|image| image.attached > 0) {
         text += &format!("{}: {} attached\n", image.source, count(image.attached, "document"));

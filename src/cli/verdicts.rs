@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::report::{count, out, say, table};
 use crate::error::{Result, printable};
 use crate::policy::{RULES, Verdict, Verdicts};
-use crate::rules::{Check, Finding, Outcome};
+use crate::rules::{Check, Finding, Outcome, PolicyRecord};
 
 /// Findings of a rule that are shown in a list among other things.
 const SHOWN: usize = 5;
@@ -75,49 +75,92 @@ pub enum Form {
     Sarif,
 }
 
-/// What `check` prints of a release manifest.
-pub fn checked(verdicts: &Verdicts, place: &str, form: Form) -> Result<()> {
-    match form {
-        Form::Table => out(&as_table(verdicts)),
-        Form::Json => super::report::json_out(&json(verdicts)),
-        Form::Sarif => super::report::json_out(&sarif(verdicts, place)),
+/// Rules and what came of them, whoever judged.
+struct Judged<'a> {
+    profile: String,
+    checks: Vec<Line<'a>>,
+    notes: &'a [String],
+}
+
+struct Line<'a> {
+    id: String,
+    origin: &'static str,
+    result: Outcome,
+    findings: &'a [Finding],
+    more: usize,
+}
+
+impl<'a> Judged<'a> {
+    fn now(verdicts: &'a Verdicts) -> Self {
+        let line = |Verdict { rule, outcome, findings }: &'a Verdict| Line {
+            id: rule.id.to_string(),
+            origin: rule.origin,
+            result: *outcome,
+            findings,
+            more: 0,
+        };
+        Judged {
+            profile: verdicts.profile.to_string(),
+            checks: verdicts.all.iter().map(line).collect(),
+            notes: &verdicts.notes,
+        }
+    }
+
+    fn then(record: &'a PolicyRecord) -> Self {
+        let origin =
+            |id: &str| RULES.iter().find(|rule| rule.id.to_string() == id).map_or("", |rule| rule.origin);
+        let line = |check: &'a Check| Line {
+            id: printable(&check.id).into_owned(),
+            origin: origin(&check.id),
+            result: check.result,
+            findings: &check.findings,
+            more: check.more,
+        };
+        Judged {
+            profile: printable(&record.profile).into_owned(),
+            checks: record.checks.iter().map(line).collect(),
+            notes: &[],
+        }
     }
 }
 
-fn as_table(verdicts: &Verdicts) -> String {
-    let mut rows = vec![["RULE", "RESULT", "WHERE", "GOT", "EXPECTED", "FROM"].map(str::to_owned).to_vec()];
-    for Verdict { rule, outcome, findings } in &verdicts.all {
-        if findings.is_empty() {
-            let cells = [rule.id.to_string(), outcome.to_string()];
-            rows.push(cells.into_iter().chain(["", "", "", rule.origin].map(str::to_owned)).collect());
-        }
-        for (number, finding) in findings.iter().enumerate() {
-            let result = match (outcome, &finding.waived) {
-                (Outcome::Fail | Outcome::Warn, Some(_)) => Outcome::Waived,
-                _ => *outcome,
-            };
-            let expected = match &finding.waived {
-                Some(waived) => {
-                    format!("{}; waived until {}: {}", finding.expected, waived.expires, waived.reason)
-                }
-                None => finding.expected.clone(),
-            };
-            let cells =
-                [finding.place(), finding.got.clone(), expected].map(|text| printable(&text).into_owned());
-            let id = if number == 0 { rule.id.to_string() } else { String::new() };
-            let origin = if number == 0 { rule.origin } else { "" };
-            rows.push([id, result.to_string()].into_iter().chain(cells).chain([origin.to_owned()]).collect());
-        }
+/// What `check` prints of rules that it judged.
+pub fn judged(verdicts: &Verdicts, place: &str, form: Form) -> Result<()> {
+    print(&Judged::now(verdicts), place, form)
+}
+
+/// What `check` prints of rules that were judged when a bundle was made.
+pub fn recorded(record: &PolicyRecord, place: &str, form: Form) -> Result<()> {
+    print(&Judged::then(record), place, form)
+}
+
+fn print(judged: &Judged<'_>, place: &str, form: Form) -> Result<()> {
+    match form {
+        Form::Table => out(&as_table(judged)),
+        Form::Json => super::report::json_out(&as_json(judged)),
+        Form::Sarif => super::report::json_out(&as_sarif(judged, place)),
     }
-    let counted = |outcome| verdicts.all.iter().filter(|verdict| verdict.outcome == outcome).count();
-    let mut text = table(&rows);
-    let (fail, warn, waived) = (counted(Outcome::Fail), counted(Outcome::Warn), counted(Outcome::Waived));
-    text += &format!(
-        "\nprofile {}: {} judged, {fail} fail, {warn} warn, {waived} waived\n",
-        verdicts.profile,
-        count(verdicts.all.len(), "rule")
+}
+
+fn as_table(judged: &Judged<'_>) -> String {
+    let mut rows = vec![["RULE", "RESULT", "FROM"].map(str::to_owned).to_vec()];
+    rows.extend(
+        judged
+            .checks
+            .iter()
+            .map(|line| vec![line.id.clone(), line.result.to_string(), line.origin.to_owned()]),
     );
-    for note in &verdicts.notes {
+    let mut text = table(&rows);
+    for line in judged.checks.iter().filter(|line| !line.findings.is_empty()) {
+        text += &format!("\n{}: {}\n", line.id, line.result);
+        text += &finding_lines(line.findings, line.more, usize::MAX);
+    }
+    let counted = |outcome| judged.checks.iter().filter(|line| line.result == outcome).count();
+    let (fail, warn, waived) = (counted(Outcome::Fail), counted(Outcome::Warn), counted(Outcome::Waived));
+    let rules = count(judged.checks.len(), "rule");
+    text +=
+        &format!("\nprofile {}: {rules} judged, {fail} fail, {warn} warn, {waived} waived\n", judged.profile);
+    for note in judged.notes {
         text += &format!("note: {}\n", printable(note));
     }
     text
@@ -125,36 +168,43 @@ fn as_table(verdicts: &Verdicts) -> String {
 
 /// As JSON: what the statement records, and where each rule comes from.
 pub fn json(verdicts: &Verdicts) -> Value {
-    let check = |verdict: &Verdict| {
-        json!({
-            "id": verdict.rule.id, "result": verdict.outcome, "origin": verdict.rule.origin,
-            "findings": verdict.findings,
-        })
+    as_json(&Judged::now(verdicts))
+}
+
+fn as_json(judged: &Judged<'_>) -> Value {
+    let check = |line: &Line<'_>| {
+        let mut check = json!({
+            "id": line.id, "result": line.result, "origin": line.origin, "findings": line.findings,
+        });
+        if let (1.., Some(check)) = (line.more, check.as_object_mut()) {
+            check.insert("more".to_owned(), line.more.into());
+        }
+        check
     };
     json!({
-        "profile": verdicts.profile,
-        "checks": verdicts.all.iter().map(check).collect::<Vec<_>>(),
-        "notes": verdicts.notes,
+        "profile": judged.profile,
+        "checks": judged.checks.iter().map(check).collect::<Vec<_>>(),
+        "notes": judged.notes,
     })
 }
 
 /// As the Static Analysis Results Interchange Format has it (OASIS, SARIF 2.1.0).
-fn sarif(verdicts: &Verdicts, place: &str) -> Value {
+fn as_sarif(judged: &Judged<'_>, place: &str) -> Value {
     let rules = RULES.iter().map(|rule| {
         json!({
             "id": rule.id, "shortDescription": { "text": rule.origin }, "help": { "text": rule.hint },
         })
     });
-    let results = verdicts.all.iter().flat_map(|verdict| {
-        verdict.findings.iter().map(move |finding| {
-            let level = match (verdict.outcome, &finding.waived) {
+    let results = judged.checks.iter().flat_map(|line| {
+        line.findings.iter().map(move |finding| {
+            let level = match (line.result, &finding.waived) {
                 (_, Some(_)) => "note",
                 (Outcome::Warn, _) => "warning",
                 _ => "error",
             };
             let text = format!("{}: got {}, expected {}", finding.place(), finding.got, finding.expected);
             let mut result = json!({
-                "ruleId": verdict.rule.id,
+                "ruleId": line.id,
                 "level": level,
                 "message": { "text": printable(&text) },
                 "locations": [{

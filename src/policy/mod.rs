@@ -11,7 +11,7 @@ use crate::oci::{Digest, Name, Platform, Settings, Tag};
 use crate::release::{Channel, Moment, Tier, Version};
 use crate::rules::{Finding, Outcome, RuleId, Rules, Waived};
 
-pub use verdict::{Verdict, Verdicts, demand};
+pub use verdict::{Verdict, Verdicts, demand, kept};
 
 /// What is known of a release that is about to be made.
 #[derive(Clone, Debug)]

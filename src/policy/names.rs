@@ -14,16 +14,16 @@ pub(super) const REGISTRY: Rule = Rule {
     origin: "NEXUS-ENGINE container bundles: tiers, private registry",
     from: None,
     binds: Tier::Community,
-    asked: |rules| !rules.registries.is_empty(),
+    asked: |rules| !rules.allowed_registries.is_empty(),
     needs: &[],
     judge: Judged::Image(|case| {
-        let patterns = &case.rules.registries;
+        let patterns = &case.rules.allowed_registries;
         match case.is_at(patterns) {
             Some(_) => Vec::new(),
             None => vec![case.wrong(case.full(), format_args!("one of {}", patterns.join(", ")))],
         }
     }),
-    hint: "have it pushed to an agreed registry, or add that one to registries in [policy]",
+    hint: "have it pushed to an agreed registry, or add that one to allowed_registries in [policy]",
 };
 
 pub(super) const NAMES: Rule = Rule {

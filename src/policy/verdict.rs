@@ -69,11 +69,8 @@ impl Verdicts {
 /// # Errors
 /// `PolicyRefused`, with the first rule that was not judged, or was broken.
 pub fn demand(record: &PolicyRecord, profile: Tier, now: Moment) -> Result<()> {
-    let refused = |what: String| {
-        Error::new(Kind::PolicyRefused, what)
-            .at("the bundle's policy record")
-            .hint("ask the release's makers for a bundle that was made under this profile; sealift check BUNDLE shows the record")
-    };
+    let refused =
+        |what: String| Error::new(Kind::PolicyRefused, what).at("the bundle's policy record").hint(ASK);
     let recorded = Tier::ALL.iter().find(|tier| tier.to_string() == record.profile);
     if recorded.is_none_or(|recorded| *recorded < profile) {
         return Err(refused("the bundle was made under a less strict profile".to_owned())
@@ -87,25 +84,44 @@ pub fn demand(record: &PolicyRecord, profile: Tier, now: Moment) -> Result<()> {
         }
     }
     for check in &record.checks {
-        let ended = |finding: &&Finding| finding.waived.as_ref().is_none_or(|waived| waived.expires <= now);
         let binds =
-            |rule: &&Rule| rule.id.to_string() == check.id && rule.from.is_some() && rule.binds <= profile;
+            |rule: &Rule| rule.id.to_string() == check.id && rule.from.is_some() && rule.binds <= profile;
         let counts = match check.result {
             Outcome::Pass => false,
             Outcome::Fail | Outcome::Waived => true,
-            // A warning about what nobody demanded is one here, too.
-            Outcome::Warn => RULES.iter().any(|rule| binds(&rule)),
+            // What only warned when the bundle was made may bind here.
+            Outcome::Warn => RULES.iter().any(binds),
         };
-        if let Some(finding) = check.findings.iter().find(ended).filter(|_| counts) {
-            let what = match finding.waived {
-                Some(_) => format!("a waiver for the rule {:?} has ended", check.id),
-                None => format!("the rule {:?} is broken", check.id),
-            };
-            return Err(refused(what).at(finding.place()).got(&finding.got).expected(&finding.expected));
-        }
-        if counts && check.findings.is_empty() {
-            return Err(refused(format!("the rule {:?} is broken", check.id)));
+        if counts {
+            not_broken(check, now).map_err(|e| e.hint(ASK))?;
         }
     }
     Ok(())
+}
+
+const ASK: &str = "ask the release's makers for a bundle that was made under this profile; sealift check BUNDLE shows the record";
+
+/// Requires of what a bundle's statement records that nothing in it failed. (Such a bundle is not made by sealift.)
+///
+/// # Errors
+/// `PolicyRefused`, with the first rule that was broken.
+pub fn kept(record: &PolicyRecord) -> Result<()> {
+    let failed = record.checks.iter().find(|check| check.result == Outcome::Fail);
+    failed.map_or(Ok(()), |check| not_broken(check, Moment::default()))
+}
+
+/// Refuses what breaks a rule and was not waived, or no longer is.
+fn not_broken(check: &Check, now: Moment) -> Result<()> {
+    let counts = |finding: &&Finding| finding.waived.as_ref().is_none_or(|waived| waived.expires <= now);
+    let finding = check.findings.iter().find(counts);
+    let what = match finding.map(|finding| finding.waived.is_some()) {
+        None if check.result == Outcome::Waived => return Ok(()),
+        Some(true) => format!("a waiver for the rule {:?} has ended", check.id),
+        Some(false) | None => format!("the rule {:?} is broken", check.id),
+    };
+    let refused = Error::new(Kind::PolicyRefused, what);
+    Err(match finding {
+        Some(finding) => refused.at(finding.place()).got(&finding.got).expected(&finding.expected),
+        None => refused,
+    })
 }

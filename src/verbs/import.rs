@@ -24,7 +24,10 @@ use crate::plan::{
     self, Done, How, Image, Omitted, Place, Plan, Sources, Survey, TagMove, Transfer, Trimmed, Want, ready,
     relay, resolve, survey, transfer,
 };
+use crate::policy;
 use crate::registry;
+use crate::release::{Moment, Tier};
+use crate::rules::PolicyRecord;
 use crate::store::Store;
 use crate::trust::Signers;
 
@@ -46,6 +49,8 @@ pub struct Import {
     pub overwrite: bool,
     /// Only say what would be done.
     pub dry_run: bool,
+    /// The least strict profile that is taken.
+    pub require_policy: Option<Tier>,
     /// Transfers at once.
     pub jobs: usize,
     /// How fast, all together.
@@ -60,6 +65,8 @@ pub struct Receipt {
     pub release: String,
     /// The trusted keys that signed the bundle.
     pub signers: Vec<SignerRecord>,
+    /// What came of the rules when the bundle was made.
+    pub policy: PolicyRecord,
     /// Where it went.
     pub destination: String,
     /// Nothing was sent: this is what would be done.
@@ -261,6 +268,9 @@ impl Import {
 
     /// The wants, narrowed. What is wrong with the order is said before gigabytes are read.
     fn wanted(&self, statement: &Statement, wants: Vec<Want>) -> Result<Vec<Want>> {
+        if let Some(profile) = self.require_policy {
+            policy::demand(&statement.policy, profile, Moment::now())?;
+        }
         places::check_renamings(&self.renamings, statement.images.iter().map(|image| &image.source))?;
         self.narrow.apply(wants)
     }
@@ -490,6 +500,7 @@ fn receipt(order: &Import, task: &Task, done: Done, statement: &Statement, signe
     Receipt {
         release: format!("{} {}", statement.name, statement.version),
         signers: signer_records(signers),
+        policy: statement.policy.clone(),
         destination: order.destination.to_string(),
         dry_run: order.dry_run,
         verified: "all",

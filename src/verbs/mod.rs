@@ -2,6 +2,7 @@
 //! was typed, and return what was done; they print nothing.
 
 pub mod archive;
+pub mod check;
 pub mod demo;
 pub mod export;
 pub mod facts;

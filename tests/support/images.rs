@@ -36,6 +36,10 @@ pub struct Image {
     pub created: &'static str,
     /// The architecture that the config names, where it lies.
     pub config_architecture: Option<&'static str>,
+    /// What the config says of how the program runs, beside the label `seed`.
+    pub runs: Value,
+    /// The commands that the config says it was made by: the last ones made the layers.
+    pub history: Vec<String>,
 }
 
 impl Image {
@@ -52,6 +56,8 @@ impl Image {
             attested: false,
             created: "2026-06-01T00:00:00Z",
             config_architecture: None,
+            runs: Value::Null,
+            history: Vec::new(),
         }
     }
 
@@ -194,6 +200,22 @@ impl Layout {
         }
         config["created"] = json!(image.created);
         config["config"] = json!({ "Labels": { "seed": image.seed } });
+        for (key, value) in image.runs.as_object().into_iter().flatten() {
+            match (key.as_str(), value) {
+                ("Labels", Value::Object(labels)) => {
+                    for (label, value) in labels {
+                        config["config"]["Labels"][label] = value.clone();
+                    }
+                }
+                _ => config["config"][key] = value.clone(),
+            }
+        }
+        let empty = image.history.len().saturating_sub(layers.len());
+        let steps = image.history.iter().enumerate();
+        let steps = steps.map(|(n, step)| json!({ "created_by": step, "empty_layer": n < empty }));
+        if !image.history.is_empty() {
+            config["history"] = Value::Array(steps.collect());
+        }
         config["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
         let config = self.blob(image.media("config"), config.to_string().as_bytes());
         let mut entry = self.document(&json!({

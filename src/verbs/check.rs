@@ -1,0 +1,134 @@
+//! `check`: policy alone. Of a release manifest, whose images are judged where they lie; or of a bundle: what its
+//! signed statement records, or what comes of other rules.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::export::Export;
+use super::facts::{self, Terms};
+use super::places::Mirror;
+use super::site::Site;
+use super::verify;
+use crate::bundle::Statement;
+use crate::content::Watch;
+use crate::error::{Error, Result};
+use crate::manifest::{Manifest, Narrow, belongs_to_all};
+use crate::plan::{Plan, Sources, resolve};
+use crate::policy::{self, Facts, Judge, Verdicts};
+use crate::registry;
+use crate::release::{Moment, Tier};
+use crate::rules::PolicyRecord;
+
+/// A release manifest that is to be judged.
+pub struct OfManifest {
+    /// Its path.
+    pub manifest: PathBuf,
+    /// Restrictions to parts of it.
+    pub narrow: Narrow,
+    /// Where images are looked for instead of where they are named.
+    pub mirrors: Vec<Mirror>,
+    /// Transfers at once.
+    pub jobs: usize,
+}
+
+impl OfManifest {
+    /// Does what export does before anything is written. One signature is assumed: who signs is said there.
+    pub async fn judge(self, client: &registry::Client) -> Result<Verdicts> {
+        let OfManifest { manifest, narrow, mirrors, jobs } = self;
+        // No bundle is made, so no time is stated, and an image from the future is no matter here.
+        let created = Some(Moment::default());
+        let export = Export { manifest, narrow, mirrors, created, signatures: 1, jobs, rate: None };
+        Ok(export.prepare(client).await?.verdicts)
+    }
+}
+
+/// A bundle that is to be judged.
+pub struct OfBundle {
+    /// Its path.
+    pub bundle: PathBuf,
+    /// What it is trusted by.
+    pub site: Site,
+    /// A release manifest whose rules are applied to it.
+    pub rules: Option<PathBuf>,
+    /// Restrictions to parts of it.
+    pub narrow: Narrow,
+    /// The least strict profile that is taken.
+    pub require_policy: Option<Tier>,
+}
+
+/// What came of it.
+pub struct Checked {
+    /// What the statement records.
+    pub record: PolicyRecord,
+    /// What came of the other rules.
+    pub verdicts: Option<Verdicts>,
+    require_policy: Option<Tier>,
+}
+
+impl OfBundle {
+    /// The record needs the head of the bundle alone; other rules, all of it.
+    pub async fn judge(self, watch: &Arc<dyn Watch>) -> Result<Checked> {
+        let opened = verify::opened(&self.bundle, &self.site, watch).await?;
+        let record = opened.statement().policy.clone();
+        let checked = |verdicts| Checked { record, verdicts, require_policy: self.require_policy };
+        let Some(path) = &self.rules else { return Ok(checked(None)) };
+        let manifest = Manifest::load(path)?;
+        let wants = self.narrow.apply(opened.wants()?)?;
+        let bundle = verify::whole(opened, watch.clone()).await?;
+        let sources: Sources = vec![bundle.source(); wants.len()];
+        let plan = resolve(&wants, &sources).await.map_err(|e| e.inside(self.bundle.display()))?;
+        let facts = of_bundle(bundle.statement(), bundle.signers().iter().count());
+        let judge = Judge::new(facts, &manifest.rules);
+        let verdicts = facts::judge(judge, &plan, &sources, &terms(&plan, &manifest)).await?;
+        Ok(checked(Some(verdicts)))
+    }
+}
+
+fn of_bundle(statement: &Statement, keys: usize) -> Facts {
+    let images = statement.images.iter().filter(|image| !belongs_to_all(&image.variant));
+    Facts {
+        tier: statement.tier,
+        channel: statement.channel,
+        version: statement.version.clone(),
+        keys,
+        upgrades: statement.upgrades_from.is_some(),
+        variants: images.map(|image| (image.name.clone(), image.variant.clone())).collect(),
+        now: Moment::now(),
+    }
+}
+
+/// What the manifest says of images of the same names. All that is in a bundle is there by digest.
+fn terms(plan: &Plan, manifest: &Manifest) -> Vec<Terms> {
+    let of = |name: &str, variant: &str| {
+        let same = manifest.images.iter().find(|one| one.want.image == name && one.want.variant == variant);
+        Terms { pinned: true, ..same.map(Terms::of).unwrap_or_default() }
+    };
+    plan.images.iter().map(|image| of(&image.name, &image.variant)).collect()
+}
+
+impl Checked {
+    /// Whether that permits anything.
+    ///
+    /// # Errors
+    /// `PolicyRefused`, where a rule is broken or the record is not what is demanded.
+    pub fn allow(&self) -> Result<()> {
+        if let Some(verdicts) = &self.verdicts {
+            verdicts.allow()?;
+        }
+        match self.require_policy {
+            Some(profile) => policy::demand(&self.record, profile, Moment::now()),
+            None => policy::kept(&self.record),
+        }
+    }
+}
+
+/// Whether a file is a bundle, by how it begins: with the name of a tar's first entry, or compressed.
+pub fn is_bundle(path: &Path) -> Result<bool> {
+    let failed = |e: std::io::Error| Error::io("cannot read", path.display(), &e);
+    let mut start = Vec::new();
+    File::open(path).map_err(failed)?.take(7).read_to_end(&mut start).map_err(failed)?;
+    // RFC 8878 §3.1.1: zstd's magic number.
+    Ok(start.starts_with(b"bundle/") || start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]))
+}
