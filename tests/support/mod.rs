@@ -27,6 +27,7 @@ pub mod site;
 pub mod stick;
 pub mod tarballs;
 pub mod verdict;
+pub mod worlds;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -150,6 +151,13 @@ impl Run {
             && self.stdout.is_empty()
             && messages.len() == 1
             && messages[0].ends_with(&format!(" [{kind}]"))
+    }
+
+    /// Requires this exit code; something may have gone to standard output.
+    #[track_caller]
+    pub fn code_is(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self}");
+        self
     }
 
     /// Requires that the message says this.
