@@ -492,6 +492,17 @@ fn a_policy_that_cannot_be_meant_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_rule_that_has_nothing_to_judge_by_is_not_demanded() {
+    for rule in ["ports", "names", "labels", "tags", "platforms", "variants", "registry", "development"] {
+        let scratch = Scratch::with_small_release();
+        scratch.write("release.toml", format!("{}\n[policy]\nrequire = [\"{rule}\"]\n", support::SMALL));
+        let run = scratch.sealift("check release.toml --mirror registry.example.com=oci:images");
+        run.fails(2, "ManifestInvalid")
+            .says(&format!("the rule {rule} is demanded, but nothing in [policy] says"));
+    }
+}
+
+#[test]
 fn a_site_can_demand_a_profile() {
     let scratch = written(&World::of("nexus-engine"));
     export(&scratch, "").ok();

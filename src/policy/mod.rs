@@ -7,6 +7,7 @@ mod names;
 mod release;
 mod verdict;
 
+use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Name, Platform, Settings, Tag};
 use crate::release::{Channel, Moment, Tier, Version};
 use crate::rules::{Finding, Outcome, RuleId, Rules, Waived};
@@ -203,6 +204,40 @@ impl Rule {
         let binds = rules.require.contains(&self.id)
             || (!rules.warn.contains(&self.id) && ((self.asked)(rules) || profile >= self.binds));
         if binds { Outcome::Fail } else { Outcome::Warn }
+    }
+}
+
+/// Rules that have nothing to judge by until `[policy]` says what is agreed.
+const WORDED: &[RuleId] = &[
+    RuleId::Registry,
+    RuleId::Names,
+    RuleId::Development,
+    RuleId::Tags,
+    RuleId::Variants,
+    RuleId::Platforms,
+    RuleId::Ports,
+    RuleId::Entrypoint,
+    RuleId::Healthcheck,
+    RuleId::Labels,
+];
+
+/// Requires that every rule that is named has something to judge by: one that could not but be kept would only seem to
+/// be demanded.
+///
+/// # Errors
+/// `ManifestInvalid`, with the first one that has not.
+pub fn require_words(rules: &Rules) -> Result<()> {
+    let idle = |rule: &&Rule| {
+        let named = rules.require.contains(&rule.id) || rules.warn.contains(&rule.id);
+        named && WORDED.contains(&rule.id) && !(rule.asked)(rules)
+    };
+    match RULES.iter().find(idle) {
+        Some(rule) => Err(Error::new(
+            Kind::ManifestInvalid,
+            format!("the rule {} is demanded, but nothing in [policy] says what is agreed", rule.id),
+        )
+        .hint("manifests/README.md says which key asks for which rule; with that key, the rule need not be named")),
+        None => Ok(()),
     }
 }
 

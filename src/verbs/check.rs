@@ -75,6 +75,7 @@ impl OfBundle {
         let checked = |verdicts| Checked { record, verdicts, require_policy: self.require_policy };
         let Some(path) = &self.rules else { return Ok(checked(None)) };
         let manifest = Manifest::load(path)?;
+        policy::require_words(&manifest.rules).map_err(|e| e.at(path.display()))?;
         let wants = self.narrow.apply(opened.wants()?)?;
         let bundle = verify::whole(opened, watch.clone()).await?;
         let sources: Sources = vec![bundle.source(); wants.len()];

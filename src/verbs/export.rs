@@ -13,7 +13,7 @@ use crate::limits;
 use crate::manifest::{Manifest, Narrow};
 use crate::oci::Descriptor;
 use crate::plan::{Ahead, Done, Place, Plan, Sources, Transfer, resolve};
-use crate::policy::{Judge, Verdicts};
+use crate::policy::{self, Judge, Verdicts};
 use crate::registry;
 use crate::release::{Moment, Release};
 use crate::rules::PolicyRecord;
@@ -76,6 +76,7 @@ impl Export {
     pub async fn prepare(self, client: &registry::Client) -> Result<Prepared> {
         let mut manifest = Manifest::load(&self.manifest)?;
         places::check_mirrors(&self.mirrors, &manifest.images)?;
+        policy::require_words(&manifest.rules).map_err(|e| e.at(self.manifest.display()))?;
         let judge = facts::of_release(&manifest, self.signatures, Moment::now());
         manifest.narrow(&self.narrow)?;
         let sources = places::sources(&manifest.images, &self.mirrors, client).await?;
