@@ -22,8 +22,8 @@ use sealift::content::{Quiet, Source, Unverified};
 use sealift::error::{Error, Kind, Result};
 use sealift::oci::{Descriptor, Digest, Hasher, MediaType, Name, Role, media};
 use sealift::plan::{Place, Selection, Survey, Target, Transfer, Want, resolve, transfer};
-use sealift::policy;
 use sealift::release::{Channel, Moment, Release, Tier};
+use sealift::rules::PolicyRecord;
 use sealift::trust::{Keyring, SigningKey};
 use serde_json::{Value, json};
 
@@ -194,7 +194,8 @@ impl Sealed {
             upgrades_from: None,
             trust_root: None,
         };
-        let draft = Draft::new(&release, &plan, policy::record(release.tier, &[]))?;
+        let policy = PolicyRecord { checks: Vec::new(), profile: release.tier.to_string() };
+        let draft = Draft::new(&release, &plan, policy)?;
         let signature = (key.public().id(), key.sign(draft.sums()));
         let sealing = draft.sign(&plan, vec![signature])?;
         let writer = Arc::new(Writer::create(&self.bundle(), sealing, false, &|_| {})?);
