@@ -47,6 +47,8 @@ pub struct Prepared {
     pub verdicts: Verdicts,
     /// What the statement says of that.
     pub(super) record: PolicyRecord,
+    /// Keys that were said to sign it: the rules were judged with so many.
+    pub(super) signatures: usize,
     pub(super) sources: Sources,
     pub(super) jobs: usize,
     pub(super) rate: Option<Rate>,
@@ -100,7 +102,8 @@ impl Export {
             trust_root: manifest.trust_root.map(Into::into),
         };
         let (jobs, rate, record) = (self.jobs, self.rate, verdicts.record());
-        Ok(Prepared { release, plan, verdicts, record, sources, jobs, rate, verb: "pulling" })
+        let signatures = self.signatures;
+        Ok(Prepared { release, plan, verdicts, record, signatures, sources, jobs, rate, verb: "pulling" })
     }
 }
 
@@ -175,6 +178,11 @@ impl Prepared {
     /// Checks the rules, drafts the bundle and signs it.
     fn seal(&self, keys: &[SigningKey]) -> Result<(Sealing, Vec<KeyId>)> {
         self.verdicts.allow()?;
+        if keys.len() != self.signatures {
+            return Err(Error::new(Kind::Usage, "the rules were judged for another number of signatures")
+                .got(keys.len())
+                .expected(self.signatures));
+        }
         let draft = self.draft()?;
         let signatures: Vec<(KeyId, Signature)> =
             keys.iter().map(|key| (key.public().id(), key.sign(draft.sums()))).collect();

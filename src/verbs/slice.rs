@@ -51,6 +51,7 @@ impl Slice {
             release: release(bundle.statement()),
             verdicts,
             record,
+            signatures: self.signatures,
             plan: Arc::new(plan),
             sources,
             jobs: self.jobs.min(bundle.readers()),
