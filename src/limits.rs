@@ -30,6 +30,13 @@ pub const DOCUMENT: u64 = 4 << 20;
 /// An image config, read whole to learn platform and creation time. docker-archive readers cap it here too.
 pub const CONFIG: u64 = 4 << 20;
 
+/// The distinct configs of one image together, where rules ask how it runs: texts of a few bytes take several times
+/// their size in memory, and one image may have thousands of platforms.
+pub const SETTINGS: u64 = 2 << 20;
+
+/// The reason of a waiver, which the statement repeats with each finding.
+pub const REASON: usize = 500;
+
 /// `index.json` of somebody's OCI layout, read whole.
 pub const LAYOUT_INDEX: u64 = 32 << 20;
 

@@ -89,13 +89,13 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// What is agreed on an image.
-    pub fn service(&self, image: &str) -> Option<&Service> {
-        self.service.get(image).or_else(|| self.service.get("*"))
+    /// What is agreed on an image, in one respect: with it by name, or else with all others.
+    pub fn agreed<'r, T>(&'r self, image: &str, on: impl Fn(&'r Service) -> Option<&'r T>) -> Option<&'r T> {
+        self.service.get(image).and_then(&on).or_else(|| self.service.get("*").and_then(&on))
     }
 
     /// Whether anything of this kind is agreed on any image.
-    pub fn agrees<T>(&self, on: impl Fn(&Service) -> Option<&T>) -> bool {
+    pub fn agrees<'r, T: 'r>(&'r self, on: impl Fn(&'r Service) -> Option<&'r T>) -> bool {
         self.service.values().any(|service| on(service).is_some())
     }
 }
@@ -166,9 +166,11 @@ pub struct Service {
     /// `ports`: those that it may expose.
     pub ports: Option<Vec<u16>>,
     /// `ports`: those that it may expose in the channel `development` besides.
-    pub development_ports: Vec<u16>,
+    pub development_ports: Option<Vec<u16>>,
     /// `entrypoint`: what is started.
     pub entrypoint: Option<Vec<String>>,
+    /// `entrypoint`: what is given to it, or started where there is none (`CMD`).
+    pub command: Option<Vec<String>>,
     /// `healthcheck`: how it is found to be well, as `["CMD", "program", "argument"]`.
     pub healthcheck: Option<Vec<String>>,
     /// `variants`: those that there must be.
@@ -286,13 +288,33 @@ impl Finding {
     }
 }
 
-/// Whether a pattern fits: `*` stands for any characters but `/`.
+/// Whether a pattern fits: `*` stands for any characters but `/`. Each star takes as little as it can, and more where
+/// that does not do: time grows with both lengths, whatever the pattern.
 pub fn fits(pattern: &str, text: &str) -> bool {
-    let Some((before, after)) = pattern.split_once('*') else { return pattern == text };
-    let Some(rest) = text.strip_prefix(before) else { return false };
-    let segment = rest.find('/').unwrap_or(rest.len());
-    let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]).take_while(|at| *at <= segment);
-    ends.into_iter().any(|at| rest.get(at..).is_some_and(|rest| fits(after, rest)))
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut at, mut read) = (0, 0);
+    // Behind the last star, and where in the text that star ends so far.
+    let mut star: Option<(usize, usize)> = None;
+    while read < text.len() {
+        match (pattern.get(at), text.get(read)) {
+            (Some(b'*'), _) => {
+                at += 1;
+                star = Some((at, read));
+            }
+            (Some(expected), Some(there)) if expected == there => {
+                at += 1;
+                read += 1;
+            }
+            _ => match star {
+                Some((behind, end)) if text.get(end) != Some(&b'/') => {
+                    star = Some((behind, end + 1));
+                    (at, read) = (behind, end + 1);
+                }
+                _ => return false,
+            },
+        }
+    }
+    pattern.iter().skip(at).all(|rest| *rest == b'*')
 }
 
 #[cfg(test)]
@@ -310,6 +332,13 @@ mod tests {
             ("*-dev", "x-dev-y", false),
             ("*", "größe", true),
             ("**", "a", true),
+            ("*/*-dev", "a/b-dev-c-dev", true),
+            ("a*", "a/b", false),
+            (
+                "*a*a*a*a*a*a*a*a*a*a*a*a*b",
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                false,
+            ),
             ("a", "b", false),
         ] {
             assert_eq!(fits(pattern, text), expected, "{pattern} {text}");

@@ -28,14 +28,19 @@ macro_rules! as_text {
 
 /// Declares a closed list of lower-case words.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident ($called:literal) { $($(#[$word_doc:meta])* $variant:ident = $word:literal)+ }) => {
+    ($(#[$doc:meta])* $name:ident ($called:literal) { $($(#[doc = $about:literal])+ $variant:ident = $word:literal)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $name { $($(#[$word_doc])* $variant,)+ }
+        pub enum $name { $($(#[doc = $about])+ $variant,)+ }
 
         impl $name {
             /// All of them.
             pub const ALL: &[$name] = &[$($name::$variant),+];
+
+            /// What it stands for, in a sentence.
+            pub fn about(self) -> &'static str {
+                match self { $($name::$variant => concat!($($about),+).trim_ascii(),)+ }
+            }
         }
 
         impl std::fmt::Display for $name {

@@ -431,7 +431,7 @@ async fn there_and_back(images: Vec<Described>, sequence: u64) {
         narrow: Default::default(),
         mirrors: vec![mirror.parse().unwrap()],
         created: None,
-        signatures: 1,
+        signatures: Some(1),
         jobs: 2,
         rate: None,
     };

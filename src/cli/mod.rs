@@ -129,6 +129,7 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
         true => keys.len().max(1),
         false => keys.len(),
     };
+    let judged_for = Some(signatures);
     let from = match args.from {
         Some(bundle) => {
             let site = site(args.trust, args.allow_expired, Leave::default());
@@ -136,7 +137,15 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
         }
         None => {
             let (manifest, mirrors) = (args.manifest.unwrap_or_default(), meant(&args.mirror)?);
-            Exporting::Manifest(Export { manifest, narrow, mirrors, created, signatures, jobs, rate })
+            Exporting::Manifest(Export {
+                manifest,
+                narrow,
+                mirrors,
+                created,
+                signatures: judged_for,
+                jobs,
+                rate,
+            })
         }
     };
     if !output.as_os_str().is_empty() && !is_pipe(&output) {
@@ -321,6 +330,9 @@ fn check_verb(args: CheckArgs, progress: ProgressMode) -> Result<()> {
             verdicts.allow()
         });
     }
+    if !args.mirror.is_empty() {
+        return Err(Error::new(Kind::Usage, "--mirror is for release manifests: a bundle holds its images"));
+    }
     let order = check::OfBundle {
         bundle: args.what,
         site: site(args.trust, args.expiry.allow_expired, Leave::default()),
@@ -331,11 +343,10 @@ fn check_verb(args: CheckArgs, progress: ProgressMode) -> Result<()> {
     on_runtime(async move {
         let checked = order.judge(&watch).await?;
         drop(watch);
-        match &checked.verdicts {
-            Some(verdicts) => verdicts::judged(verdicts, &place, form)?,
-            None => verdicts::recorded(&checked.record, &place, form)?,
-        }
-        checked.allow()
+        let demanded = checked.demanded();
+        verdicts::checked(&checked, demanded.as_ref().err(), &place, form)?;
+        checked.allow()?;
+        demanded
     })
 }
 

@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::report::{count, out, say, table};
-use crate::error::{Result, printable};
+use crate::error::{Error, Result, printable};
+use crate::oci::Digest;
 use crate::policy::{RULES, Verdict, Verdicts};
 use crate::rules::{Check, Finding, Outcome, PolicyRecord};
+use crate::verbs::check::Checked;
 
 /// Findings of a rule that are shown in a list among other things.
 const SHOWN: usize = 5;
@@ -15,7 +17,7 @@ pub fn lines(verdicts: &Verdicts) -> String {
     let mut text = String::new();
     for verdict in &verdicts.all {
         text += &format!("rule {}: {}\n", verdict.rule.id, verdict.outcome);
-        text += &finding_lines(&verdict.findings, 0, SHOWN);
+        text += &finding_lines(&verdict.findings, verdict.more, SHOWN);
     }
     text
 }
@@ -39,7 +41,7 @@ pub fn recorded_lines(checks: &[Check]) -> String {
 pub fn warn(verdicts: &Verdicts) {
     for verdict in verdicts.all.iter().filter(|verdict| verdict.outcome != Outcome::Pass) {
         say(&format!("rule {}: {}", verdict.rule.id, verdict.outcome));
-        say(finding_lines(&verdict.findings, 0, SHOWN).trim_end());
+        say(finding_lines(&verdict.findings, verdict.more, SHOWN).trim_end());
     }
     for note in &verdicts.notes {
         say(&format!("note: {}", printable(note)));
@@ -80,6 +82,8 @@ struct Judged<'a> {
     profile: String,
     checks: Vec<Line<'a>>,
     notes: &'a [String],
+    /// What a site demands and does not get.
+    refused: Option<String>,
 }
 
 struct Line<'a> {
@@ -92,17 +96,18 @@ struct Line<'a> {
 
 impl<'a> Judged<'a> {
     fn now(verdicts: &'a Verdicts) -> Self {
-        let line = |Verdict { rule, outcome, findings }: &'a Verdict| Line {
+        let line = |Verdict { rule, outcome, findings, more }: &'a Verdict| Line {
             id: rule.id.to_string(),
             origin: rule.origin,
             result: *outcome,
             findings,
-            more: 0,
+            more: *more,
         };
         Judged {
             profile: verdicts.profile.to_string(),
             checks: verdicts.all.iter().map(line).collect(),
             notes: &verdicts.notes,
+            refused: None,
         }
     }
 
@@ -120,6 +125,7 @@ impl<'a> Judged<'a> {
             profile: printable(&record.profile).into_owned(),
             checks: record.checks.iter().map(line).collect(),
             notes: &[],
+            refused: None,
         }
     }
 }
@@ -129,9 +135,11 @@ pub fn judged(verdicts: &Verdicts, place: &str, form: Form) -> Result<()> {
     print(&Judged::now(verdicts), place, form)
 }
 
-/// What `check` prints of rules that were judged when a bundle was made.
-pub fn recorded(record: &PolicyRecord, place: &str, form: Form) -> Result<()> {
-    print(&Judged::then(record), place, form)
+/// What `check` prints of a bundle: what came of other rules, or what was judged when it was made; and that it is not
+/// what a site demands.
+pub fn checked(checked: &Checked, refused: Option<&Error>, place: &str, form: Form) -> Result<()> {
+    let judged = checked.verdicts.as_ref().map_or_else(|| Judged::then(&checked.record), Judged::now);
+    print(&Judged { refused: refused.map(Error::sentence), ..judged }, place, form)
 }
 
 fn print(judged: &Judged<'_>, place: &str, form: Form) -> Result<()> {
@@ -188,40 +196,52 @@ fn as_json(judged: &Judged<'_>) -> Value {
     })
 }
 
-/// As the Static Analysis Results Interchange Format has it (OASIS, SARIF 2.1.0).
+/// As the Static Analysis Results Interchange Format has it (OASIS, SARIF 2.1.0). Code hosts show no result without a
+/// region, and take results of one fingerprint for one.
 fn as_sarif(judged: &Judged<'_>, place: &str) -> Value {
     let rules = RULES.iter().map(|rule| {
         json!({
-            "id": rule.id, "shortDescription": { "text": rule.origin }, "help": { "text": rule.hint },
+            "id": rule.id,
+            "shortDescription": { "text": rule.id.about() },
+            "fullDescription": { "text": format!("{} ({})", rule.id.about(), rule.origin) },
+            "help": { "text": rule.hint },
         })
     });
-    let results = judged.checks.iter().flat_map(|line| {
-        line.findings.iter().map(move |finding| {
-            let level = match (line.result, &finding.waived) {
-                (_, Some(_)) => "note",
-                (Outcome::Warn, _) => "warning",
-                _ => "error",
-            };
+    let result = |id: &str, level: &str, at: &str, text: &str| {
+        json!({
+            "ruleId": id,
+            "level": level,
+            "message": { "text": printable(text) },
+            "locations": [{
+                "physicalLocation": { "artifactLocation": { "uri": uri(place) }, "region": { "startLine": 1 } },
+                "logicalLocations": [{ "fullyQualifiedName": at }],
+            }],
+            "partialFingerprints": { "finding/v1": Digest::of(format!("{id}\n{at}\n{text}").as_bytes()) },
+        })
+    };
+    let mut results = Vec::new();
+    for line in &judged.checks {
+        let level = if line.result == Outcome::Warn { "warning" } else { "error" };
+        for finding in line.findings {
             let text = format!("{}: got {}, expected {}", finding.place(), finding.got, finding.expected);
-            let mut result = json!({
-                "ruleId": line.id,
-                "level": level,
-                "message": { "text": printable(&text) },
-                "locations": [{
-                    "physicalLocation": { "artifactLocation": { "uri": uri(place) } },
-                    "logicalLocations": [{ "fullyQualifiedName": finding.place() }],
-                }],
-            });
-            if let (Some(waived), Some(result)) = (&finding.waived, result.as_object_mut()) {
-                let suppression = json!([{
-                    "kind": "external", "status": "accepted",
-                    "justification": format!("{} (until {})", waived.reason, waived.expires),
-                }]);
-                result.insert("suppressions".to_owned(), suppression);
+            let level = if finding.waived.is_some() { "note" } else { level };
+            let mut told = result(&line.id, level, &finding.place(), &text);
+            if let (Some(waived), Some(told)) = (&finding.waived, told.as_object_mut()) {
+                let justification = format!("{} (until {})", waived.reason, waived.expires);
+                let accepted =
+                    json!([{ "kind": "external", "status": "accepted", "justification": justification }]);
+                told.insert("suppressions".to_owned(), accepted);
             }
-            result
-        })
-    });
+            results.push(told);
+        }
+        if line.more > 0 {
+            results.push(result(&line.id, level, "more", &format!("and {} more", line.more)));
+        }
+    }
+    results.extend(
+        judged.refused.iter().map(|refused| result("require-policy", "error", "the bundle", refused)),
+    );
+    let notes = judged.notes.iter().map(|note| json!({ "message": { "text": printable(note) } }));
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -229,7 +249,10 @@ fn as_sarif(judged: &Judged<'_>, place: &str) -> Value {
             "tool": { "driver": {
                 "name": "sealift", "version": env!("CARGO_PKG_VERSION"), "rules": rules.collect::<Vec<_>>(),
             } },
-            "results": results.collect::<Vec<_>>(),
+            "invocations": [{
+                "executionSuccessful": true, "toolExecutionNotifications": notes.collect::<Vec<_>>(),
+            }],
+            "results": results,
         }],
     })
 }

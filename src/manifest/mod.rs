@@ -201,7 +201,7 @@ impl Manifest {
         }
         gathered.find_only_ones();
         let called: BTreeSet<&str> = gathered.called.iter().map(String::as_str).collect();
-        let rules = page.policy(raw.policy, &called)?;
+        let rules = page.policy(raw.policy, raw.tier, &called)?;
         let trust_root = raw.trust_root.map(|path| next_root(&directory.join(path))).transpose()?;
         Ok(Manifest {
             upgrades_from: raw.upgrades_from,
@@ -234,6 +234,11 @@ impl Manifest {
 }
 
 impl Narrow {
+    /// Whether nothing is left out.
+    pub fn is_everything(&self) -> bool {
+        self.images.is_empty() && self.variants.is_empty() && self.platforms.is_empty()
+    }
+
     /// Keeps those wants that are asked for, restricted to the platforms that are asked for.
     pub fn apply(&self, mut wants: Vec<Want>) -> Result<Vec<Want>> {
         known("--image", &self.images, wants.iter().map(|want| want.image.as_str()))?;

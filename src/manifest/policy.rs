@@ -6,11 +6,18 @@ use toml::Spanned;
 
 use super::Page;
 use crate::error::Result;
+use crate::limits;
+use crate::release::Tier;
 use crate::rules::{Rules, Service};
 
 impl Page<'_> {
     /// Checks what a type cannot.
-    pub(super) fn policy(&self, rules: Option<Spanned<Rules>>, images: &BTreeSet<&str>) -> Result<Rules> {
+    pub(super) fn policy(
+        &self,
+        rules: Option<Spanned<Rules>>,
+        tier: Tier,
+        images: &BTreeSet<&str>,
+    ) -> Result<Rules> {
         let Some(rules) = rules else { return Ok(Rules::default()) };
         let (span, rules) = (rules.span(), rules.into_inner());
         let wrong = |what: String| self.wrong(Some(span.clone()), what);
@@ -28,6 +35,10 @@ impl Page<'_> {
             if waiver.reason.trim().is_empty() {
                 return Err(wrong(format!("a waiver for the rule {} without a reason", waiver.rule)));
             }
+            if waiver.reason.len() > limits::REASON {
+                return Err(wrong(format!("a waiver for the rule {} with too long a reason", waiver.rule))
+                    .expected(format_args!("at most {} bytes", limits::REASON)));
+            }
             let name = waiver.image.as_deref().map(|image| image.split('/').next().unwrap_or_default());
             if let Some(name) = name.filter(|name| !known(name)) {
                 return Err(
@@ -35,9 +46,27 @@ impl Page<'_> {
                 );
             }
         }
-        let empty = |service: &Service| service.user.as_ref().is_some_and(Vec::is_empty);
-        match rules.service.iter().find(|(_, service)| empty(service)) {
-            Some((name, _)) => Err(wrong(format!("no user at all is agreed on for {name:?}"))),
+        if let Some(profile) = rules.profile.filter(|profile| *profile < tier) {
+            return Err(wrong(format!(
+                "the profile {profile} is less strict than the release's tier, {tier}"
+            )));
+        }
+        let idle = |service: &Service| {
+            let users = service.user.as_deref();
+            let is_root = |user: &String| user == "root" || user.parse() == Ok(0i64);
+            match () {
+                () if users.is_some_and(<[_]>::is_empty) => Some("no user at all is agreed on"),
+                () if users.is_some_and(|users| users.iter().any(is_root)) => {
+                    Some("root is agreed on as the user")
+                }
+                () if service.development_ports.is_some() && service.ports.is_none() => {
+                    Some("development_ports are agreed on, but no ports")
+                }
+                () => None,
+            }
+        };
+        match rules.service.iter().find_map(|(name, service)| Some((name, idle(service)?))) {
+            Some((name, what)) => Err(wrong(format!("{what} for {name:?}"))),
             None => Ok(rules),
         }
     }

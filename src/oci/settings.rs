@@ -23,7 +23,7 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// How it is found to be well.
     pub healthcheck: Vec<String>,
-    /// The commands that made it.
+    /// The commands that made it, and what is said of them.
     pub history: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ impl Settings {
             env: Option<Vec<String>>,
             entrypoint: Option<Vec<String>>,
             cmd: Option<Vec<String>>,
-            labels: Option<BTreeMap<String, String>>,
+            labels: Option<BTreeMap<String, Option<String>>>,
             healthcheck: Option<Healthcheck>,
         }
         #[derive(Default, Deserialize)]
@@ -48,8 +48,8 @@ impl Settings {
         }
         #[derive(Deserialize)]
         struct Step {
-            #[serde(default)]
             created_by: Option<String>,
+            comment: Option<String>,
         }
         #[derive(Deserialize)]
         struct View {
@@ -59,15 +59,18 @@ impl Settings {
         let view: View = serde_json::from_slice(bytes)
             .map_err(|e| Error::new(Kind::DocumentInvalid, "not a valid image config").got(e))?;
         let config = view.config.unwrap_or_default();
+        let labels = config.labels.into_iter().flatten();
+        let history = view.history.into_iter().flatten();
         Ok(Settings {
             user: config.user.unwrap_or_default(),
             ports: config.exposed_ports.unwrap_or_default().into_keys().collect(),
             env: config.env.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
             cmd: config.cmd.unwrap_or_default(),
-            labels: config.labels.unwrap_or_default(),
+            // Go reads null as an empty text.
+            labels: labels.map(|(name, value)| (name, value.unwrap_or_default())).collect(),
             healthcheck: config.healthcheck.and_then(|check| check.test).unwrap_or_default(),
-            history: view.history.into_iter().flatten().filter_map(|step| step.created_by).collect(),
+            history: history.flat_map(|step| [step.created_by, step.comment]).flatten().collect(),
         })
     }
 

@@ -70,11 +70,44 @@ pub static CONFIG: Shape = Shape {
         ("os.version", Free),
         ("os.features", Free),
         ("variant", Free),
-        ("config", Free),
+        ("config", One(&EXECUTION)),
         ("rootfs", One(&ROOTFS)),
-        ("history", Free),
+        ("history", Many(&STEP)),
     ],
     forbidden: &["manifests", "layers", "fsLayers"],
+};
+
+/// config.md, "Properties", `config`: how the program runs; `Healthcheck` and what follows it are Docker's.
+static EXECUTION: Shape = Shape {
+    fields: &[
+        ("User", Free),
+        ("ExposedPorts", Free),
+        ("Env", Free),
+        ("Entrypoint", Free),
+        ("Cmd", Free),
+        ("Volumes", Free),
+        ("WorkingDir", Free),
+        ("Labels", Free),
+        ("StopSignal", Free),
+        ("ArgsEscaped", Free),
+        ("Healthcheck", One(&HEALTHCHECK)),
+        ("Shell", Free),
+        ("OnBuild", Free),
+    ],
+    forbidden: &[],
+};
+
+static HEALTHCHECK: Shape = Shape { fields: &[("Test", Free)], forbidden: &[] };
+
+static STEP: Shape = Shape {
+    fields: &[
+        ("created", Free),
+        ("author", Free),
+        ("created_by", Free),
+        ("comment", Free),
+        ("empty_layer", Free),
+    ],
+    forbidden: &[],
 };
 
 static ROOTFS: Shape = Shape { fields: &[("type", Free), ("diff_ids", Free)], forbidden: &[] };

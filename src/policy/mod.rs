@@ -7,6 +7,9 @@ mod names;
 mod release;
 mod verdict;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Name, Platform, Settings, Tag};
 use crate::release::{Channel, Moment, Tier, Version};
@@ -23,8 +26,12 @@ pub struct Facts {
     pub channel: Channel,
     /// Its version.
     pub version: Version,
-    /// Keys that will sign it.
-    pub keys: usize,
+    /// Keys that will sign it, or have; nothing where that is not known yet.
+    pub keys: Option<usize>,
+    /// Whether it is judged as a whole: nothing of it was left out by the command.
+    pub whole: bool,
+    /// Whether images are judged where they come from, and not in a bundle: what tags lead to can be asked there.
+    pub at_origin: bool,
     /// Whether it says over which versions it can be installed.
     pub upgrades: bool,
     /// The variants that each image has in the release manifest, whatever part of it is exported.
@@ -63,14 +70,16 @@ pub struct ImageFacts {
 /// What is known of one platform's build of an image.
 #[derive(Clone, Debug)]
 pub struct BuildFacts {
-    /// The platform.
-    pub platform: Platform,
+    /// The platform, where it names a usable one.
+    pub platform: Option<Platform>,
     /// Its manifest's digest.
     pub digest: Digest,
     /// Compressed bytes.
     pub size: u64,
-    /// How it runs; with [`Need::Settings`].
-    pub settings: Option<Settings>,
+    /// How it runs; with [`Need::Settings`], and where it is an image's.
+    pub settings: Option<Arc<Settings>>,
+    /// What its manifest says of it; with [`Need::Annotations`].
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Something in a document that is not as image-spec has it.
@@ -89,6 +98,8 @@ pub struct Flaw {
 pub enum Need {
     /// Image configs.
     Settings,
+    /// Annotations of manifests.
+    Annotations,
     /// What further tags lead to at the source.
     Aliases,
     /// All documents, as image-spec describes them.
@@ -103,19 +114,19 @@ pub struct Rule {
     pub origin: &'static str,
     /// The profile from which on it is judged unasked; `None` where it only is when it is asked for.
     pub from: Option<Tier>,
-    /// The profile from which on it binds unasked; below, it warns.
-    pub binds: Tier,
+    /// The profile from which on it binds unasked; below, it warns. A site that demands a profile takes no warnings.
+    pub binds: Option<Tier>,
     /// Whether `[policy]` asks for it by what it says.
     asked: fn(&Rules) -> bool,
     /// What must be read for it.
     needs: &'static [Need],
-    judge: Judged,
+    judge: About,
     /// What to do about it.
     pub hint: &'static str,
 }
 
 /// What a rule is about.
-enum Judged {
+enum About {
     Release(fn(&Facts, &Rules) -> Vec<Finding>),
     Image(fn(&Case<'_>) -> Vec<Finding>),
 }
@@ -160,19 +171,34 @@ impl<'a> Case<'a> {
         Finding { image, ..finding(got, expected) }
     }
 
-    /// What is wrong with one platform's build.
-    fn wrong_on(&self, platform: &Platform, got: impl ToString, expected: impl ToString) -> Finding {
-        Finding { platform: Some(platform.clone()), ..self.wrong(got, expected) }
+    /// What is wrong with one platform.
+    fn wrong_on(&self, platform: Option<&Platform>, got: impl ToString, expected: impl ToString) -> Finding {
+        Finding { platform: platform.cloned(), ..self.wrong(got, expected) }
     }
 
     /// What is wrong with builds; `judge` says what was got and what was expected.
+    fn each_build(&self, judge: impl Fn(&'a BuildFacts) -> Option<(String, String)>) -> Vec<Finding> {
+        let wrong = |build: &'a BuildFacts| {
+            let (got, expected) = judge(build)?;
+            Some(self.wrong_on(build.platform.as_ref(), got, expected))
+        };
+        self.image.builds.iter().filter_map(wrong).collect()
+    }
+
+    /// The same for how they run. What does not say how it runs cannot be let pass.
     fn builds(&self, judge: impl Fn(&'a Settings) -> Option<(String, String)>) -> Vec<Finding> {
-        let settings = self.image.builds.iter().filter_map(|build| Some((build, build.settings.as_ref()?)));
-        let broken = settings.filter_map(|(build, settings)| {
-            let (got, expected) = judge(settings)?;
-            Some(self.wrong_on(&build.platform, got, expected))
-        });
-        broken.collect()
+        let unknown = || ("no image config".to_owned(), "one that says how it runs".to_owned());
+        match self.image.runs {
+            false => Vec::new(),
+            true if self.image.builds.is_empty() => {
+                let (got, expected) = unknown();
+                vec![self.wrong(got, expected)]
+            }
+            true => self.each_build(|build| match &build.settings {
+                Some(settings) => judge(settings),
+                None => Some(unknown()),
+            }),
+        }
     }
 }
 
@@ -191,8 +217,22 @@ fn finding(got: impl ToString, expected: impl ToString) -> Finding {
 
 impl Rule {
     /// Whether it is judged.
-    fn applies(&self, profile: Tier, rules: &Rules) -> bool {
-        self.is_asked(rules) || self.from.is_some_and(|from| profile >= from)
+    fn applies(&self, profile: Tier, facts: &Facts, rules: &Rules) -> bool {
+        (self.is_asked(rules) || self.from.is_some_and(|from| profile >= from))
+            && self.can_judge(facts, rules)
+    }
+
+    /// Whether there is anything that it could find: a rule that could not but be kept is not said to be.
+    fn can_judge(&self, facts: &Facts, rules: &Rules) -> bool {
+        match self.id {
+            RuleId::Signed => facts.keys.is_some(),
+            RuleId::Tags => !rules.tags.of(facts.channel).is_empty(),
+            RuleId::Latest => facts.channel != Channel::Development,
+            RuleId::Development => facts.channel == Channel::Production,
+            RuleId::Variants | RuleId::Platforms => facts.whole,
+            RuleId::Aliases | RuleId::Pinned => facts.at_origin,
+            _ => true,
+        }
     }
 
     fn is_asked(&self, rules: &Rules) -> bool {
@@ -202,7 +242,8 @@ impl Rule {
     /// What a broken one comes to.
     fn broken(&self, profile: Tier, rules: &Rules) -> Outcome {
         let binds = rules.require.contains(&self.id)
-            || (!rules.warn.contains(&self.id) && ((self.asked)(rules) || profile >= self.binds));
+            || (!rules.warn.contains(&self.id)
+                && ((self.asked)(rules) || self.binds.is_some_and(|binds| profile >= binds)));
         if binds { Outcome::Fail } else { Outcome::Warn }
     }
 }
@@ -241,12 +282,51 @@ pub fn require_words(rules: &Rules) -> Result<()> {
     }
 }
 
+/// Findings of one rule that are kept; of more it is known how many they are.
+const KEPT: usize = 100;
+
+/// A rule, and what it has found so far.
+struct Judged {
+    rule: &'static Rule,
+    findings: Vec<Finding>,
+    /// Beyond those that are kept.
+    more: usize,
+    /// Findings that nobody gave his word for.
+    open: usize,
+}
+
+impl Judged {
+    fn add(&mut self, finding: Finding) {
+        self.open += usize::from(finding.waived.is_none());
+        if self.findings.len() < KEPT {
+            return self.findings.push(finding);
+        }
+        self.more += 1;
+        // What was not waived goes before what was.
+        let waived = self.findings.iter_mut().rev().find(|known| known.waived.is_some());
+        if let (None, Some(waived)) = (&finding.waived, waived) {
+            *waived = finding;
+        }
+    }
+
+    fn verdict(mut self, profile: Tier, rules: &Rules) -> Verdict {
+        let outcome = match (self.findings.is_empty(), self.open) {
+            (true, _) => Outcome::Pass,
+            (false, 0) => Outcome::Waived,
+            (false, _) => self.rule.broken(profile, rules),
+        };
+        // What nobody gave his word for first, then the word that ends first: where only some are told, these are.
+        self.findings.sort_by_key(|finding| finding.waived.as_ref().map(|waived| waived.expires));
+        Verdict { rule: self.rule, outcome, findings: self.findings, more: self.more }
+    }
+}
+
 /// Judges a release, image by image, so that nobody has to hold what is known of all of them.
 pub struct Judge<'a> {
     facts: Facts,
     rules: &'a Rules,
     profile: Tier,
-    judged: Vec<(&'static Rule, Vec<Finding>)>,
+    judged: Vec<Judged>,
     /// Of each waiver, whether it covered anything.
     used: Vec<bool>,
 }
@@ -254,73 +334,71 @@ pub struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// Begins with the rules about the release itself.
     pub fn new(facts: Facts, rules: &'a Rules) -> Self {
-        let profile = rules.profile.unwrap_or(facts.tier);
-        let judged = RULES.iter().filter(|rule| rule.applies(profile, rules)).map(|rule| (rule, Vec::new()));
-        let mut judge =
-            Judge { facts, rules, profile, judged: judged.collect(), used: vec![false; rules.waiver.len()] };
+        // The tier's own rules hold at least.
+        let profile = rules.profile.unwrap_or(facts.tier).max(facts.tier);
+        let applying = RULES.iter().filter(|rule| rule.applies(profile, &facts, rules));
+        let judged = applying.map(|rule| Judged { rule, findings: Vec::new(), more: 0, open: 0 }).collect();
+        let mut judge = Judge { facts, rules, profile, judged, used: vec![false; rules.waiver.len()] };
         judge.each(|rule, facts, rules| match rule.judge {
-            Judged::Release(judge) => judge(facts, rules),
-            Judged::Image(_) => Vec::new(),
+            About::Release(judge) => judge(facts, rules),
+            About::Image(_) => Vec::new(),
         });
         judge
     }
 
     /// Whether any rule that is judged needs this.
     pub fn needs(&self, need: Need) -> bool {
-        self.judged.iter().any(|(rule, _)| rule.needs.contains(&need))
+        self.judged.iter().any(|judged| judged.rule.needs.contains(&need))
     }
 
     /// Judges an image.
     pub fn image(&mut self, image: &ImageFacts) {
         self.each(|rule, facts, rules| match rule.judge {
-            Judged::Image(judge) => judge(&Case { facts, rules, image }),
-            Judged::Release(_) => Vec::new(),
+            About::Image(judge) => judge(&Case { facts, rules, image }),
+            About::Release(_) => Vec::new(),
         });
     }
 
     fn each(&mut self, judge: impl Fn(&Rule, &Facts, &Rules) -> Vec<Finding>) {
-        for (rule, findings) in &mut self.judged {
-            for mut finding in judge(rule, &self.facts, self.rules) {
-                for (waiver, used) in self.rules.waiver.iter().zip(&mut self.used) {
-                    if !waiver.covers(rule.id, &finding) {
+        let Judge { facts, rules, judged, used, .. } = self;
+        for judged in judged {
+            for mut finding in judge(judged.rule, facts, rules) {
+                for (waiver, used) in rules.waiver.iter().zip(used.iter_mut()) {
+                    if !waiver.covers(judged.rule.id, &finding) {
                         continue;
                     }
                     *used = true;
-                    if waiver.expires > self.facts.now && finding.waived.is_none() {
+                    if waiver.expires > facts.now && finding.waived.is_none() {
                         let reason = waiver.reason.clone();
                         finding.waived = Some(Waived { expires: waiver.expires, reason });
                     }
                 }
-                findings.push(finding);
+                judged.add(finding);
             }
         }
     }
 
     /// All verdicts.
     pub fn finish(self) -> Verdicts {
-        let verdict = |(rule, findings): (&'static Rule, Vec<Finding>)| {
-            let outcome = match findings.iter().all(|finding| finding.waived.is_some()) {
-                _ if findings.is_empty() => Outcome::Pass,
-                true => Outcome::Waived,
-                false => rule.broken(self.profile, self.rules),
-            };
-            Verdict { rule, outcome, findings }
-        };
+        let Judge { facts, rules, profile, judged, used } = self;
         let mut notes = Vec::new();
-        for (waiver, used) in self.rules.waiver.iter().zip(&self.used) {
-            let what = format!(
-                "the waiver for rule {}{}",
-                waiver.rule,
-                waiver.image.as_ref().map(|image| format!(" and {image}")).unwrap_or_default()
-            );
+        for (waiver, used) in rules.waiver.iter().zip(used) {
+            let image = waiver.image.as_ref().map(|image| format!(" and {image}")).unwrap_or_default();
+            let what = format!("the waiver for rule {}{image}", waiver.rule);
             match used {
-                false => notes.push(format!("{what} covers nothing")),
-                true if waiver.expires <= self.facts.now => {
+                // What it covers may have been left out.
+                false if facts.whole => notes.push(format!("{what} covers nothing")),
+                true if waiver.expires <= facts.now => {
                     notes.push(format!("{what} ended at {}", waiver.expires))
                 }
-                true => {}
+                _ => {}
             }
         }
-        Verdicts { profile: self.profile, all: self.judged.into_iter().map(verdict).collect(), notes }
+        let left_out = RULES.iter().filter(|rule| rule.is_asked(rules) && !rule.can_judge(&facts, rules));
+        notes.extend(
+            left_out.map(|rule| format!("the rule {} has nothing to judge here, and is left out", rule.id)),
+        );
+        let all = judged.into_iter().map(|judged| judged.verdict(profile, rules)).collect();
+        Verdicts { profile, all, notes }
     }
 }

@@ -1,6 +1,6 @@
 //! Rules about the release as a whole, and about what its images consist of.
 
-use super::{Case, Judged, Need, Rule, finding};
+use super::{About, Case, Need, Rule, finding};
 use crate::release::Tier;
 use crate::rules::{Finding, RuleId};
 
@@ -8,11 +8,11 @@ pub(super) const SIGNED: Rule = Rule {
     id: RuleId::Signed,
     origin: "NEXUS-ENGINE container bundles: tiers, signed delivery",
     from: Some(Tier::Community),
-    binds: Tier::Professional,
+    binds: Some(Tier::Professional),
     asked: |_| false,
     needs: &[],
-    judge: Judged::Release(|facts, _| match facts.keys {
-        0 => vec![finding("no signing key", "at least one")],
+    judge: About::Release(|facts, _| match facts.keys {
+        Some(0) => vec![finding("no signing key", "at least one")],
         _ => Vec::new(),
     }),
     hint: "sign it: --key release.key.pem (sealift key new makes one)",
@@ -22,10 +22,10 @@ pub(super) const UPGRADE: Rule = Rule {
     id: RuleId::Upgrade,
     origin: "NEXUS-ENGINE container bundles: compatibility policy",
     from: None,
-    binds: Tier::Community,
+    binds: Some(Tier::Community),
     asked: |_| false,
     needs: &[],
-    judge: Judged::Release(|facts, _| match facts.upgrades {
+    judge: About::Release(|facts, _| match facts.upgrades {
         true => Vec::new(),
         false => vec![finding("no upgrades_from", "the versions that the release can be installed over")],
     }),
@@ -36,10 +36,10 @@ pub(super) const VARIANTS: Rule = Rule {
     id: RuleId::Variants,
     origin: "NEXUS-ENGINE container bundles: variants",
     from: None,
-    binds: Tier::Community,
+    binds: Some(Tier::Community),
     asked: |rules| !rules.variants.is_empty() || rules.agrees(|service| service.variants.as_ref()),
     needs: &[],
-    judge: Judged::Release(|facts, rules| {
+    judge: About::Release(|facts, rules| {
         let other = facts
             .variants
             .iter()
@@ -54,8 +54,7 @@ pub(super) const VARIANTS: Rule = Rule {
         let mut names: Vec<&String> = facts.variants.iter().map(|(image, _)| image).collect();
         names.dedup();
         let missing = names.into_iter().flat_map(|image| {
-            let agreed =
-                rules.service(image).and_then(|service| service.variants.as_ref()).into_iter().flatten();
+            let agreed = rules.agreed(image, |service| service.variants.as_ref()).into_iter().flatten();
             let there = move |variant: &&String| {
                 facts.variants.iter().any(|(other, found)| other == image && found == *variant)
             };
@@ -76,16 +75,19 @@ pub(super) const PLATFORMS: Rule = Rule {
     id: RuleId::Platforms,
     origin: "container build pipeline: platforms",
     from: None,
-    binds: Tier::Community,
+    binds: Some(Tier::Community),
     asked: |rules| !rules.platforms.is_empty(),
     needs: &[],
-    judge: Judged::Image(|case| {
+    judge: About::Image(|case| {
         let builds = &case.image.builds;
         let missing = case.rules.platforms.iter().filter(|platform| {
-            case.image.runs && !builds.iter().any(|build| platform.matches(&build.platform))
+            let builds = builds.iter().filter_map(|build| build.platform.as_ref());
+            case.image.runs && !builds.into_iter().any(|build| platform.matches(build))
         });
         missing
-            .map(|platform| case.wrong_on(platform, "no such build", format_args!("a build for {platform}")))
+            .map(|platform| {
+                case.wrong_on(Some(platform), "no such build", format_args!("a build for {platform}"))
+            })
             .collect()
     }),
     hint: "have it built for this platform; --platform makes a bundle for fewer, under a manifest that demands no more",
@@ -95,36 +97,34 @@ pub(super) const OCI: Rule = Rule {
     id: RuleId::Oci,
     origin: "NEXUS-ENGINE container bundles: OCI-compliant",
     from: None,
-    binds: Tier::Community,
+    binds: Some(Tier::Community),
     asked: |_| false,
     needs: &[Need::Documents],
-    judge: Judged::Image(|case| {
-        let flaws = case
-            .image
-            .flaws
-            .iter()
-            .map(|flaw| Finding { platform: flaw.platform.clone(), ..case.wrong(&flaw.got, &flaw.expected) });
+    judge: About::Image(|case| {
+        let flaws =
+            case.image.flaws.iter().filter(|_| case.image.runs).map(|flaw| Finding {
+                platform: flaw.platform.clone(),
+                ..case.wrong(&flaw.got, &flaw.expected)
+            });
         flaws.collect()
     }),
-    hint: "have it built in the OCI format: buildx --output type=image,oci-mediatypes=true, or skopeo copy --format oci",
+    hint: "have it built in the OCI format: buildx --output type=image,oci-mediatypes=true, or skopeo copy --format oci (which has no place for a HEALTHCHECK)",
 };
 
 pub(super) const BUDGET: Rule = Rule {
     id: RuleId::Budget,
     origin: "container build pipeline: size budgets",
     from: Some(Tier::Community),
-    binds: Tier::Community,
+    binds: Some(Tier::Community),
     asked: |_| false,
     needs: &[],
-    judge: Judged::Image(budget),
+    judge: About::Image(budget),
     hint: "make the image smaller, or change the budget in the release manifest",
 };
 
 fn budget(case: &Case<'_>) -> Vec<Finding> {
-    let over = case.image.builds.iter().filter_map(|build| {
+    case.each_build(|build| {
         let budget = case.image.budget.filter(|budget| build.size > *budget)?;
-        let (got, expected) = (format!("{} bytes", build.size), format!("at most {budget} bytes"));
-        Some(case.wrong_on(&build.platform, got, expected))
-    });
-    over.collect()
+        Some((format!("{} bytes", build.size), format!("at most {budget} bytes")))
+    })
 }

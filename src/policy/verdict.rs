@@ -15,8 +15,10 @@ pub struct Verdict {
     pub rule: &'static Rule,
     /// What came of it.
     pub outcome: Outcome,
-    /// What breaks it.
+    /// What breaks it, or the first of it.
     pub findings: Vec<Finding>,
+    /// How many more findings there are.
+    pub more: usize,
 }
 
 /// What came of all rules that were judged.
@@ -36,7 +38,7 @@ impl Verdicts {
         let check = |verdict: &Verdict| Check {
             findings: verdict.findings.iter().take(RECORDED).cloned().collect(),
             id: verdict.rule.id.to_string(),
-            more: verdict.findings.len().saturating_sub(RECORDED),
+            more: verdict.findings.len().saturating_sub(RECORDED).saturating_add(verdict.more),
             result: verdict.outcome,
         };
         PolicyRecord { checks: self.all.iter().map(check).collect(), profile: self.profile.to_string() }
@@ -77,20 +79,20 @@ pub fn demand(record: &PolicyRecord, profile: Tier, now: Moment) -> Result<()> {
             .got(&record.profile)
             .expected(format_args!("{profile} or stricter")));
     }
-    for rule in RULES.iter().filter(|rule| rule.from.is_some() && rule.binds <= profile) {
+    for rule in RULES.iter().filter(|rule| is_unasked(rule, profile)) {
         if !record.checks.iter().any(|check| check.id == rule.id.to_string()) {
             return Err(refused(format!("the rule {:?} was not judged", rule.id.to_string()))
                 .expected(format_args!("as the profile {profile} has it")));
         }
     }
     for check in &record.checks {
-        let binds =
-            |rule: &Rule| rule.id.to_string() == check.id && rule.from.is_some() && rule.binds <= profile;
         let counts = match check.result {
             Outcome::Pass => false,
             Outcome::Fail | Outcome::Waived => true,
-            // What only warned when the bundle was made may bind here.
-            Outcome::Warn => RULES.iter().any(binds),
+            // What only warned when the bundle was made counts here, where the profile has the rule.
+            Outcome::Warn => {
+                RULES.iter().any(|rule| rule.id.to_string() == check.id && is_unasked(rule, profile))
+            }
         };
         if counts {
             not_broken(check, now).map_err(|e| e.hint(ASK))?;
@@ -99,15 +101,20 @@ pub fn demand(record: &PolicyRecord, profile: Tier, now: Moment) -> Result<()> {
     Ok(())
 }
 
+/// Whether a profile has a rule judged unasked.
+fn is_unasked(rule: &Rule, profile: Tier) -> bool {
+    rule.from.is_some_and(|from| profile >= from)
+}
+
 const ASK: &str = "ask the release's makers for a bundle that was made under this profile; sealift check BUNDLE shows the record";
 
-/// Requires of what a bundle's statement records that nothing in it failed. (Such a bundle is not made by sealift.)
+/// Requires of what a bundle's statement records that nothing in it failed, and that no waiver has ended at this time.
 ///
 /// # Errors
 /// `PolicyRefused`, with the first rule that was broken.
-pub fn kept(record: &PolicyRecord) -> Result<()> {
-    let failed = record.checks.iter().find(|check| check.result == Outcome::Fail);
-    failed.map_or(Ok(()), |check| not_broken(check, Moment::default()))
+pub fn kept(record: &PolicyRecord, now: Moment) -> Result<()> {
+    let counts = |check: &&Check| matches!(check.result, Outcome::Fail | Outcome::Waived);
+    record.checks.iter().filter(counts).try_for_each(|check| not_broken(check, now))
 }
 
 /// Refuses what breaks a rule and was not waived, or no longer is.

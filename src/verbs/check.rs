@@ -13,9 +13,9 @@ use super::site::Site;
 use super::verify;
 use crate::bundle::Statement;
 use crate::content::Watch;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::manifest::{Manifest, Narrow, belongs_to_all};
-use crate::plan::{Plan, Sources, resolve};
+use crate::plan::{Plan, Sources, Want, resolve};
 use crate::policy::{self, Facts, Judge, Verdicts};
 use crate::registry;
 use crate::release::{Moment, Tier};
@@ -34,12 +34,12 @@ pub struct OfManifest {
 }
 
 impl OfManifest {
-    /// Does what export does before anything is written. One signature is assumed: who signs is said there.
+    /// Does what export does before anything is written. Who signs is said there.
     pub async fn judge(self, client: &registry::Client) -> Result<Verdicts> {
         let OfManifest { manifest, narrow, mirrors, jobs } = self;
         // No bundle is made, so no time is stated, and an image from the future is no matter here.
         let created = Some(Moment::default());
-        let export = Export { manifest, narrow, mirrors, created, signatures: 1, jobs, rate: None };
+        let export = Export { manifest, narrow, mirrors, created, signatures: None, jobs, rate: None };
         Ok(export.prepare(client).await?.verdicts)
     }
 }
@@ -77,23 +77,48 @@ impl OfBundle {
         let manifest = Manifest::load(path)?;
         policy::require_words(&manifest.rules).map_err(|e| e.at(path.display()))?;
         let wants = self.narrow.apply(opened.wants()?)?;
+        spoken_of(&manifest, &wants)?;
         let bundle = verify::whole(opened, watch.clone()).await?;
         let sources: Sources = vec![bundle.source(); wants.len()];
         let plan = resolve(&wants, &sources).await.map_err(|e| e.inside(self.bundle.display()))?;
-        let facts = of_bundle(bundle.statement(), bundle.signers().iter().count());
+        let facts = of_bundle(bundle.statement(), &manifest, &self.narrow, bundle.signers().iter().count());
         let judge = Judge::new(facts, &manifest.rules);
         let verdicts = facts::judge(judge, &plan, &sources, &terms(&plan, &manifest)).await?;
         Ok(checked(Some(verdicts)))
     }
 }
 
-fn of_bundle(statement: &Statement, keys: usize) -> Facts {
+/// What is agreed on images is agreed by their names: one that nobody has heard of would keep anything.
+fn spoken_of(manifest: &Manifest, wants: &[Want]) -> Result<()> {
+    let services = &manifest.rules.service;
+    if services.is_empty() || services.contains_key("*") {
+        return Ok(());
+    }
+    let known = |name: &String| {
+        services.contains_key(name) || manifest.images.iter().any(|image| image.want.image == *name)
+    };
+    let unknown = |want: &&Want| !belongs_to_all(&want.variant) && !known(&want.image);
+    match wants.iter().find(unknown) {
+        None => Ok(()),
+        Some(want) => {
+            Err(Error::new(Kind::PolicyRefused, "the rules do not speak of an image of the bundle")
+                .got(&want.image)
+                .expected(services.keys().cloned().collect::<Vec<_>>().join(", "))
+                .hint("agree on it in [policy.service], or on all others: [policy.service.\"*\"]"))
+        }
+    }
+}
+
+/// Of tier and channel, those count that the rules speak of: the bundle is not asked how strictly to be judged.
+fn of_bundle(statement: &Statement, manifest: &Manifest, narrow: &Narrow, keys: usize) -> Facts {
     let images = statement.images.iter().filter(|image| !belongs_to_all(&image.variant));
     Facts {
-        tier: statement.tier,
-        channel: statement.channel,
+        tier: manifest.tier.max(statement.tier),
+        channel: manifest.channel,
         version: statement.version.clone(),
-        keys,
+        keys: Some(keys),
+        whole: narrow.is_everything(),
+        at_origin: false,
         upgrades: statement.upgrades_from.is_some(),
         variants: images.map(|image| (image.name.clone(), image.variant.clone())).collect(),
         now: Moment::now(),
@@ -113,15 +138,21 @@ impl Checked {
     /// Whether that permits anything.
     ///
     /// # Errors
-    /// `PolicyRefused`, where a rule is broken or the record is not what is demanded.
+    /// `PolicyRefused`, where a rule is broken.
     pub fn allow(&self) -> Result<()> {
-        if let Some(verdicts) = &self.verdicts {
-            verdicts.allow()?;
+        match &self.verdicts {
+            Some(verdicts) => verdicts.allow(),
+            // Whether a waiver has ended is asked where a profile is demanded: until then it is its makers' to say.
+            None => policy::kept(&self.record, Moment::default()),
         }
-        match self.require_policy {
-            Some(profile) => policy::demand(&self.record, profile, Moment::now()),
-            None => policy::kept(&self.record),
-        }
+    }
+
+    /// Whether the record is what is demanded.
+    ///
+    /// # Errors
+    /// `PolicyRefused`, with the first rule that was not judged, or not kept.
+    pub fn demanded(&self) -> Result<()> {
+        self.require_policy.map_or(Ok(()), |profile| policy::demand(&self.record, profile, Moment::now()))
     }
 }
 

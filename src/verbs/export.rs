@@ -29,8 +29,8 @@ pub struct Export {
     pub mirrors: Vec<Mirror>,
     /// The time the bundle states; else the newest that an image states.
     pub created: Option<Moment>,
-    /// Keys that will sign it.
-    pub signatures: usize,
+    /// Keys that will sign it, where that is known.
+    pub signatures: Option<usize>,
     /// Transfers at once.
     pub jobs: usize,
     /// How fast, all together.
@@ -48,7 +48,7 @@ pub struct Prepared {
     /// What the statement says of that.
     pub(super) record: PolicyRecord,
     /// Keys that were said to sign it: the rules were judged with so many.
-    pub(super) signatures: usize,
+    pub(super) signatures: Option<usize>,
     pub(super) sources: Sources,
     pub(super) jobs: usize,
     pub(super) rate: Option<Rate>,
@@ -79,7 +79,7 @@ impl Export {
         let mut manifest = Manifest::load(&self.manifest)?;
         places::check_mirrors(&self.mirrors, &manifest.images)?;
         policy::require_words(&manifest.rules).map_err(|e| e.at(self.manifest.display()))?;
-        let judge = facts::of_release(&manifest, self.signatures, Moment::now());
+        let judge = facts::of_release(&manifest, self.signatures, &self.narrow, Moment::now());
         manifest.narrow(&self.narrow)?;
         let sources = places::sources(&manifest.images, &self.mirrors, client).await?;
         let wants: Vec<_> = manifest.images.iter().map(|variant| variant.want.clone()).collect();
@@ -178,10 +178,9 @@ impl Prepared {
     /// Checks the rules, drafts the bundle and signs it.
     fn seal(&self, keys: &[SigningKey]) -> Result<(Sealing, Vec<KeyId>)> {
         self.verdicts.allow()?;
-        if keys.len() != self.signatures {
+        if Some(keys.len()) != self.signatures {
             return Err(Error::new(Kind::Usage, "the rules were judged for another number of signatures")
-                .got(keys.len())
-                .expected(self.signatures));
+                .got(keys.len()));
         }
         let draft = self.draft()?;
         let signatures: Vec<(KeyId, Signature)> =

@@ -1,14 +1,20 @@
 //! What policy has to know of a release beyond its plan: image configs, documents, what tags lead to. Everything is
 //! read from where the images come from, through the one door from foreign bytes to trusted ones; no layer is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use serde::Deserialize;
 
 use crate::content::Source;
 use crate::error::{Error, Kind, Result, Side};
 use crate::limits;
-use crate::manifest::{Manifest, Variant, belongs_to_all};
-use crate::oci::{Deviation, Digest, Role, Settings, Tag, config_deviations, deviations};
-use crate::plan::{Build, Image, Node, Plan, Sources, Target};
+use crate::manifest::{Manifest, Narrow, Variant, belongs_to_all};
+use crate::oci::{
+    Child, Descriptor, Deviation, Digest, Document, Finding, Platform, Role, Settings, Tag,
+    config_deviations, deviations,
+};
+use crate::plan::{Image, Node, Plan, Sources, Target};
 use crate::policy::{BuildFacts, Facts, Flaw, ImageFacts, Judge, Need, Verdicts};
 use crate::release::Moment;
 
@@ -19,6 +25,8 @@ pub struct Terms {
     pub budget: Option<u64>,
     /// Whether its digest is said.
     pub pinned: bool,
+    /// Whether its source was asked for by something else than its name: further tags say nothing there.
+    pub picked: bool,
 }
 
 impl Terms {
@@ -29,18 +37,21 @@ impl Terms {
             Target::Digest(_) | Target::Known(_) => true,
         };
         // What is made of files at hand needs no digest to be known.
-        Terms { budget: variant.budget, pinned: pinned || variant.made.is_some() }
+        let picked = matches!(variant.files, Some((_, Finding::Picked(_) | Finding::Only)));
+        Terms { budget: variant.budget, pinned: pinned || variant.made.is_some(), picked }
     }
 }
 
 /// What is known of the release itself.
-pub fn of_release(manifest: &Manifest, keys: usize, now: Moment) -> Facts {
+pub fn of_release(manifest: &Manifest, keys: Option<usize>, narrow: &Narrow, now: Moment) -> Facts {
     let names = manifest.images.iter().filter(|variant| !belongs_to_all(&variant.want.variant));
     Facts {
         tier: manifest.tier,
         channel: manifest.channel,
         version: manifest.version.clone(),
         keys,
+        whole: narrow.is_everything(),
+        at_origin: true,
         upgrades: manifest.upgrades_from.is_some(),
         variants: names.map(|one| (one.want.image.clone(), one.want.variant.clone())).collect(),
         now,
@@ -67,6 +78,13 @@ pub async fn judge(
     Ok(judge.finish())
 }
 
+/// The configs of one image that were read.
+#[derive(Default)]
+struct Configs {
+    known: HashMap<Digest, Arc<Settings>>,
+    bytes: u64,
+}
+
 struct Gatherer<'a> {
     plan: &'a Plan,
     nodes: HashMap<Digest, usize>,
@@ -81,18 +99,17 @@ impl Gatherer<'_> {
         terms: &Terms,
         judge: &Judge<'_>,
     ) -> Result<ImageFacts> {
-        let mut builds = Vec::with_capacity(image.platforms.len());
-        for build in &image.platforms {
-            let settings = match judge.needs(Need::Settings) {
-                true => self.settings(build, source).await?,
-                false => None,
-            };
-            builds.push(BuildFacts {
-                platform: build.platform.clone(),
-                digest: build.digest,
-                size: build.size,
-                settings,
-            });
+        let mut builds = self.builds(number, image, source).await?;
+        let mut configs = Configs::default();
+        for build in &mut builds {
+            if judge.needs(Need::Settings) {
+                build.settings = self.settings(&build.digest, source, &mut configs).await?;
+            }
+            if judge.needs(Need::Annotations)
+                && let Some(node) = self.node(&build.digest)
+            {
+                build.annotations = annotations(&read(node, source).await?);
+            }
         }
         Ok(ImageFacts {
             name: image.name.clone(),
@@ -103,7 +120,10 @@ impl Gatherer<'_> {
             runs: !belongs_to_all(&image.variant),
             pinned: terms.pinned,
             budget: terms.budget,
-            aliases: if judge.needs(Need::Aliases) { aliases(image, source).await? } else { Vec::new() },
+            aliases: match judge.needs(Need::Aliases) && !terms.picked {
+                true => aliases(image, source).await?,
+                false => Vec::new(),
+            },
             flaws: if judge.needs(Need::Documents) {
                 self.flaws(number, image, source).await?
             } else {
@@ -123,10 +143,74 @@ impl Gatherer<'_> {
         config.descriptor.media_type.is_image_config().then_some(config)
     }
 
-    async fn settings(&self, build: &Build, source: &dyn Source) -> Result<Option<Settings>> {
-        let Some(config) = self.config(&build.digest) else { return Ok(None) };
+    /// Everything of an image that could run: its platforms' builds, and manifests that name no usable platform.
+    async fn builds(&self, number: usize, image: &Image, source: &dyn Source) -> Result<Vec<BuildFacts>> {
+        let mut builds: Vec<_> = image
+            .platforms
+            .iter()
+            .map(|build| BuildFacts {
+                platform: Some(build.platform.clone()),
+                digest: build.digest,
+                size: build.size,
+                settings: None,
+                annotations: BTreeMap::new(),
+            })
+            .collect();
+        if belongs_to_all(&image.variant) {
+            return Ok(builds);
+        }
+        let known: HashSet<Digest> = builds.iter().map(|build| build.digest).collect();
+        let mut ahead: Vec<usize> = self.plan.roots.get(number).copied().into_iter().collect();
+        let mut seen = HashSet::new();
+        while let Some(node) = ahead.pop().and_then(|number| self.plan.nodes.get(number)) {
+            let digest = node.descriptor.digest;
+            if known.contains(&digest) || !seen.insert(digest) {
+                continue;
+            }
+            if node.descriptor.role == Role::Manifest {
+                let size = node.children.iter().filter_map(|child| self.plan.nodes.get(*child));
+                let size =
+                    size.map(|child| child.descriptor.size).fold(node.descriptor.size, u64::saturating_add);
+                let (platform, settings, annotations) = (None, None, BTreeMap::new());
+                builds.push(BuildFacts { platform, digest, size, settings, annotations });
+                continue;
+            }
+            // Attestations lie beside what they speak of, as a platform that no machine has.
+            let index = Document::parse(&node.descriptor, read(node, source).await?)?;
+            let runs = |child: &&Child| !child.platform.as_ref().is_some_and(Platform::is_unknown);
+            let runs: HashSet<Digest> =
+                index.children.iter().filter(runs).map(|child| child.descriptor.digest).collect();
+            let children = node.children.iter().filter(|child| {
+                self.plan.nodes.get(**child).is_some_and(|child| runs.contains(&child.descriptor.digest))
+            });
+            ahead.extend(children);
+        }
+        Ok(builds)
+    }
+
+    /// How a build runs. One config may serve many builds: it is read once, and kept once.
+    async fn settings(
+        &self,
+        build: &Digest,
+        source: &dyn Source,
+        configs: &mut Configs,
+    ) -> Result<Option<Arc<Settings>>> {
+        let Some(config) = self.config(build) else { return Ok(None) };
+        let Descriptor { digest, size, .. } = config.descriptor;
+        if let Some(known) = configs.known.get(&digest) {
+            return Ok(Some(known.clone()));
+        }
+        configs.bytes = configs.bytes.saturating_add(size);
+        if configs.bytes > limits::SETTINGS {
+            return Err(Error::new(Kind::LimitExceeded, "an image's configs are too large to judge it by")
+                .at(digest)
+                .got(format_args!("{} bytes, those before it included", configs.bytes))
+                .expected(format_args!("at most {} bytes for all platforms", limits::SETTINGS)));
+        }
         let bytes = read(config, source).await?;
-        Settings::parse(&bytes).map(Some).map_err(|e| e.at(config.descriptor.digest))
+        let settings = Arc::new(Settings::parse(&bytes).map_err(|e| e.at(digest))?);
+        configs.known.insert(digest, settings.clone());
+        Ok(Some(settings))
     }
 
     /// What is wrong with the documents of an image's own, attached ones left aside: these are others' work.
@@ -166,6 +250,17 @@ async fn read(node: &Node, source: &dyn Source) -> Result<bytes::Bytes> {
             .expected(format_args!("at most {most} bytes")));
     }
     source.fetch(&node.descriptor).await?.into_bytes().await
+}
+
+/// What a manifest says of itself.
+fn annotations(manifest: &[u8]) -> BTreeMap<String, String> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Annotated {
+        annotations: Option<BTreeMap<String, String>>,
+    }
+    // It was parsed before: what is not understood here is none.
+    serde_json::from_slice::<Annotated>(manifest).ok().and_then(|own| own.annotations).unwrap_or_default()
 }
 
 /// What an image's further tags lead to; those that are not there are not there yet.

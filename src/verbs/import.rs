@@ -268,8 +268,9 @@ impl Import {
 
     /// The wants, narrowed. What is wrong with the order is said before gigabytes are read.
     fn wanted(&self, statement: &Statement, wants: Vec<Want>) -> Result<Vec<Want>> {
-        if let Some(profile) = self.require_policy {
-            policy::demand(&statement.policy, profile, Moment::now())?;
+        match self.require_policy {
+            Some(profile) => policy::demand(&statement.policy, profile, Moment::now())?,
+            None => policy::kept(&statement.policy, Moment::default())?,
         }
         places::check_renamings(&self.renamings, statement.images.iter().map(|image| &image.source))?;
         self.narrow.apply(wants)

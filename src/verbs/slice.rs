@@ -12,10 +12,10 @@ use crate::bundle::Statement;
 use crate::content::{Rate, Watch};
 use crate::error::Result;
 use crate::manifest::Narrow;
-use crate::plan::resolve;
-use crate::policy::{Facts, Judge, Verdicts};
+use crate::plan::{Image, Plan, resolve};
+use crate::policy::{self, Facts, Judge, Verdicts};
 use crate::release::{Moment, Release};
-use crate::rules::{PolicyRecord, RuleId, Rules};
+use crate::rules::{Check, Finding, PolicyRecord, RuleId, Rules};
 
 /// What is to be cut out of a bundle.
 pub struct Slice {
@@ -46,12 +46,13 @@ impl Slice {
         let bundle = verify::whole(opened, watch.clone()).await?;
         let sources = vec![bundle.source(); wants.len()];
         let plan = resolve(&wants, &sources).await.map_err(|e| e.inside(self.bundle.display()))?;
-        let (verdicts, record) = judged(bundle.statement(), self.signatures);
+        let (verdicts, record) = judged(bundle.statement(), &plan, &self.narrow, self.signatures)
+            .map_err(|e| e.inside(self.bundle.display()))?;
         Ok(Prepared {
             release: release(bundle.statement()),
             verdicts,
             record,
-            signatures: self.signatures,
+            signatures: Some(self.signatures),
             plan: Arc::new(plan),
             sources,
             jobs: self.jobs.min(bundle.readers()),
@@ -61,29 +62,44 @@ impl Slice {
     }
 }
 
-/// The release team's rules were judged when the bundle was made, and what came of them holds for a part of it, too.
-/// Only who signs is another matter.
-fn judged(statement: &Statement, keys: usize) -> (Verdicts, PolicyRecord) {
+/// The release team's rules were judged when the bundle was made, and what came of them holds for a part of it, too:
+/// but for rules about what there is all in all, and for who signs.
+fn judged(
+    statement: &Statement,
+    plan: &Plan,
+    narrow: &Narrow,
+    keys: usize,
+) -> Result<(Verdicts, PolicyRecord)> {
+    policy::kept(&statement.policy, Moment::now())?;
     let facts = Facts {
         tier: statement.tier,
         channel: statement.channel,
         version: statement.version.clone(),
-        keys,
+        keys: Some(keys),
+        whole: narrow.is_everything(),
+        at_origin: false,
         upgrades: statement.upgrades_from.is_some(),
         variants: Vec::new(),
         now: Moment::now(),
     };
-    let rules = Rules::default();
+    let profile = statement.policy.profile.parse().ok();
+    let rules = Rules { profile, ..Rules::default() };
     let mut verdicts = Judge::new(facts, &rules).finish();
     verdicts.all.retain(|verdict| verdict.rule.id == RuleId::Signed);
-    let fresh = verdicts.record().checks;
-    let mut record = statement.policy.clone();
-    for check in &mut record.checks {
-        if let Some(fresh) = fresh.iter().find(|fresh| fresh.id == check.id) {
-            *check = fresh.clone();
-        }
-    }
-    (verdicts, record)
+    let there = |finding: &Finding| {
+        let image = |image: &Image| finding.image == image.label() || finding.image == image.name;
+        finding.image.is_empty() || plan.images.iter().any(image)
+    };
+    let holds = |check: &&Check| {
+        let of_all = [RuleId::Variants, RuleId::Platforms].iter().any(|rule| rule.to_string() == check.id);
+        check.id != RuleId::Signed.to_string() && (narrow.is_everything() || !of_all)
+    };
+    let kept = statement.policy.checks.iter().filter(holds).map(|check| {
+        let findings = check.findings.iter().filter(|finding| there(finding)).cloned().collect();
+        Check { findings, ..check.clone() }
+    });
+    let checks = verdicts.record().checks.into_iter().chain(kept).collect();
+    Ok((verdicts, PolicyRecord { checks, profile: statement.policy.profile.clone() }))
 }
 
 /// What the bundle says of its release holds for a part of it, too.

@@ -155,13 +155,13 @@ fn splectrum() -> Images {
 
 fn control_plane() -> Images {
     let base = format!("sha256:{}", "7".repeat(64));
-    let label =
-        json!({ "Labels": { "org.opencontainers.image.base.digest": base }, "Entrypoint": ["/service"] });
+    let labels = json!({ "org.opencontainers.image.base.digest": base });
+    let label = json!({ "Labels": labels, "Entrypoint": ["/service"], "User": "10001" });
     // One says it in its history alone, and one has two platforms.
     let names = ["control-plane", "connector-gateway", "execution-plane", "agent", "indexer"].map(|name| {
         let mut built = image(name, label.clone());
         if name == "indexer" {
-            built.runs = json!({ "Entrypoint": ["/service"] });
+            built.runs = json!({ "Entrypoint": ["/service"], "User": "10001" });
             built.history = vec![format!("FROM debian:12@{base}"), "COPY service /service".to_owned()];
         }
         if name == "agent" {
