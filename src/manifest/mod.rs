@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod policy;
+mod registries;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
@@ -25,6 +26,7 @@ use crate::text::line_and_column;
 use crate::trust::Root;
 
 pub use artifacts::{CHART, Made, belongs_to_all};
+pub use registries::Home;
 
 /// What the file says, checked.
 #[derive(Clone, Debug)]
@@ -59,6 +61,8 @@ pub struct Variant {
     pub want: Want,
     /// Files to take it from, instead of the registry it is named after, and how it is found there.
     pub files: Option<(Files, Finding)>,
+    /// Registries to take it from where it does not lie in files, tried in order. Its name stays the same.
+    pub homes: Vec<Home>,
     /// What it is made of, instead of being taken from somewhere.
     pub made: Option<Made>,
     /// The most bytes one platform may have, compressed.
@@ -85,6 +89,7 @@ struct RawManifest {
     tier: Tier,
     channel: Channel,
     registry: Option<Registry>,
+    registries: registries::Registries,
     platforms: Option<Spanned<Vec<Platform>>>,
     #[serde(default)]
     optional_platforms: Vec<Platform>,
@@ -108,6 +113,7 @@ struct RawImage {
     name: Spanned<String>,
     repository: Repository,
     registry: Option<Registry>,
+    registries: registries::Registries,
     source: Option<Spanned<RawSource>>,
     tags: Spanned<BTreeMap<String, Spanned<String>>>,
     #[serde(default)]
@@ -328,7 +334,8 @@ impl Page<'_> {
         gathered: &mut Gathered,
     ) -> Result<()> {
         let (span, image) = (image.span(), image.get_ref());
-        let registry = image.registry.as_ref().or(raw.registry.as_ref()).ok_or_else(|| {
+        let homes = self.homes((&image.registry, &image.registries), (&raw.registry, &raw.registries))?;
+        let (registry, homes) = homes.ok_or_else(|| {
             self.wrong(Some(span), "no registry, neither for this image nor for the file")
                 .hint("registry = \"registry.example.com\"")
         })?;
@@ -381,7 +388,7 @@ impl Page<'_> {
                     .got(digest)
                     .hint("its digests are those of configs, which are image ids: source = \"docker-archive:FILE:@sha256:…\""));
             }
-            gathered.images.push(Variant { want, files, made: None, budget });
+            gathered.images.push(Variant { want, files, homes: homes.clone(), made: None, budget });
         }
         Ok(())
     }
