@@ -121,6 +121,11 @@ pub enum Verb {
         after_help = "Examples:\n  sealift check manifests/nexus-engine.toml\n  sealift check manifests/nexus-engine.toml --output sarif > rules.sarif\n  sealift check nexus-engine-2.1.0.tar --trust /etc/sealift/trust --require-policy sovereign\n\nExit code 4 where a rule that binds is broken."
     )]
     Check(CheckArgs),
+    /// Say what changed between two releases or two environments, by digest
+    #[command(
+        after_help = "Examples:\n  sealift diff nexus-engine-2.0.0.tar nexus-engine-2.1.0.tar --trust trust\n  sealift diff nexus-engine.toml nexus-engine.toml --new-mirror registry.example.com=registry.staging.example.com --exit-code"
+    )]
+    Diff(super::diff::DiffArgs),
     /// Be a registry: give out the images of bundles, straight from the files, or of a store
     #[command(
         after_help = "Example:\n  sealift serve nexus-engine-2.1.0.tar --trust /etc/sealift/trust\n  skopeo inspect --tls-verify=false docker://127.0.0.1:5000/nexus/engine:2.1.0"

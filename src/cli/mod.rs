@@ -3,6 +3,7 @@
 
 mod args;
 mod demo;
+mod diff;
 mod progress;
 mod report;
 mod verdicts;
@@ -58,8 +59,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    match execute(cli) {
-        Ok(()) => Exit::Done,
+    let done = match cli.verb {
+        Verb::Diff(args) => diff::verb(args, cli.progress),
+        verb => execute(Cli { verb, ..cli }).map(|()| Exit::Done),
+    };
+    match done {
+        Ok(exit) => exit,
         Err(error) => {
             report::failure(&error);
             error.kind().exit()
@@ -75,6 +80,7 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Import(args) => import_verb(args, progress),
         Verb::Inspect(args) => inspect_verb(args, progress),
         Verb::Check(args) => check_verb(args, progress),
+        Verb::Diff(args) => diff::verb(args, progress).map(drop),
         Verb::Serve(args) => serve_verb(args, progress),
         Verb::Sign(args) => sign_verb(args, progress),
         Verb::Trust { verb } => trust_verb(verb, progress),

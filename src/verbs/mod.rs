@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod check;
 pub mod demo;
+pub mod diff;
 pub mod export;
 pub mod facts;
 pub mod import;

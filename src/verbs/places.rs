@@ -39,6 +39,16 @@ impl Mirror {
     fn fits(&self, full: &str) -> bool {
         below(full, &self.from).is_some()
     }
+
+    /// Whether it is about any of these.
+    pub fn fits_any(&self, names: &[String]) -> bool {
+        names.iter().any(|name| self.fits(name))
+    }
+
+    /// What it is about.
+    pub fn from(&self) -> &str {
+        &self.from
+    }
 }
 
 impl FromStr for Mirror {
@@ -519,18 +529,23 @@ pub fn check_renamings<'a>(
 
 /// The same for mirrors, where the images would be asked for at a place that was not meant.
 pub fn check_mirrors(mirrors: &[Mirror], variants: &[Variant]) -> Result<()> {
-    let pulled = variants.iter().filter(|variant| variant.files.is_none() && variant.made.is_none());
+    let names = names_to_mirror(variants);
+    match mirrors.iter().find(|mirror| !mirror.fits_any(&names)) {
+        Some(idle) => Err(fits_nothing("--mirror", &idle.from, names)),
+        None => Ok(()),
+    }
+}
+
+/// The full names of the repositories that a mirror can stand for.
+pub fn names_to_mirror(variants: &[Variant]) -> Vec<String> {
     let mut names = Vec::new();
-    for variant in pulled {
+    for variant in variants.iter().filter(|variant| variant.files.is_none() && variant.made.is_none()) {
         let name = &variant.want.source;
         names.push(format!("{}/{}", name.registry, name.repository));
         names.extend(variant.homes.iter().map(|home| home.name(&name.repository)));
     }
     names.dedup();
-    match mirrors.iter().find(|mirror| !names.iter().any(|name| mirror.fits(name))) {
-        Some(idle) => Err(fits_nothing("--mirror", &idle.from, names)),
-        None => Ok(()),
-    }
+    names
 }
 
 fn fits_nothing(flag: &str, from: &str, mut names: Vec<String>) -> Error {

@@ -87,7 +87,7 @@ fn judged(statement: &Statement, keys: usize) -> (Verdicts, PolicyRecord) {
 }
 
 /// What the bundle says of its release holds for a part of it, too.
-fn release(statement: &Statement) -> Release {
+pub(super) fn release(statement: &Statement) -> Release {
     Release {
         name: statement.name.clone(),
         version: statement.version.clone(),
