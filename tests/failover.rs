@@ -114,7 +114,8 @@ fn a_refused_login_is_no_reason_to_believe_a_backup() {
     let (scratch, reference) = released();
     for status in [401, 403] {
         let closed = place(&scratch, move |request, _| {
-            (request.path != "/v2/").then(|| Answer::new(status).header("WWW-Authenticate", "Basic realm=\"x\""))
+            (request.path != "/v2/")
+                .then(|| Answer::new(status).header("WWW-Authenticate", "Basic realm=\"x\""))
         });
         let backup = good(&scratch);
         registries(&scratch, &[&closed.host(), &backup.host()]);
@@ -178,7 +179,8 @@ fn a_place_that_lies_is_named_and_passed_over() {
                 let mut content = content.to_vec();
                 *content.last_mut().unwrap() ^= 1;
                 let media_type = serde_json::from_slice::<serde_json::Value>(&content).ok();
-                let media_type = media_type.and_then(|document| Some(document["mediaType"].as_str()?.to_owned()));
+                let media_type =
+                    media_type.and_then(|document| Some(document["mediaType"].as_str()?.to_owned()));
                 let answer = Answer::new(200).header("Content-Length", content.len());
                 answer.header("Content-Type", media_type.unwrap_or_default()).body(content)
             })
@@ -186,7 +188,8 @@ fn a_place_that_lies_is_named_and_passed_over() {
         let backup = good(&scratch);
         registries(&scratch, &[&liar.host(), &backup.host()]);
         let run = finishes(&scratch, &reference);
-        let named = run.stderr.lines().any(|line| line.contains(&liar.host()) && line.contains("[DigestMismatch]"));
+        let named =
+            run.stderr.lines().any(|line| line.contains(&liar.host()) && line.contains("[DigestMismatch]"));
         assert!(named, "{what}: {run}");
         // Where nobody tells the truth, there is no bundle.
         registries(&scratch, &[&liar.host(), &nobody()]);
@@ -247,7 +250,9 @@ fn a_place_may_be_a_path_and_a_mirror_may_stand_for_it() {
     registries(&scratch, &["one.example.com", "two.example.com"]);
     scratch.sealift(&format!("{EXPORT} --mirror registry.example.com=oci:images")).ok();
     assert!(scratch.read("bundle.tar") == reference);
-    scratch.sealift(&format!("{EXPORT} --overwrite --mirror three.example.com=oci:images")).fails(2, "EmptySelection");
+    scratch
+        .sealift(&format!("{EXPORT} --overwrite --mirror three.example.com=oci:images"))
+        .fails(2, "EmptySelection");
 }
 
 #[test]
@@ -302,7 +307,8 @@ fn what_is_attached_is_asked_of_the_place_that_gave_the_image() {
     registries(&scratch, &[&bare.host(), &signed.host()]);
     scratch.sealift(EXPORT).ok();
     assert!(unsigned.load(Ordering::Relaxed) && signed.count(".sig") == 0);
-    let statement = scratch.sealift("inspect bundle.tar --trust trust --json").ok().json()["statement"].clone();
+    let statement =
+        scratch.sealift("inspect bundle.tar --trust trust --json").ok().json()["statement"].clone();
     assert_eq!(statement["images"][0]["referrers"], serde_json::json!([]));
     scratch.remove("bundle.tar");
     // One that does not have the image has no word.

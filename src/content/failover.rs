@@ -239,11 +239,14 @@ impl Places {
         for (_, other) in others.filter(|(_, other)| !other.standing.is_silent()) {
             match other.source.resolve(name, None).await {
                 Ok((found, _)) if found.digest != *digest => {
-                    return Err(Error::new(Kind::RefAmbiguous, "the backups disagree about a tag, and the first place does not answer")
-                        .at(name)
-                        .got(format_args!("{digest} at {}, {} at {}", decided.name, found.digest, other.name))
-                        .expected("one digest")
-                        .hint("pin the right one in the release manifest: pin = { … }"));
+                    return Err(Error::new(
+                        Kind::RefAmbiguous,
+                        "the backups disagree about a tag, and the first place does not answer",
+                    )
+                    .at(name)
+                    .got(format_args!("{digest} at {}, {} at {}", decided.name, found.digest, other.name))
+                    .expected("one digest")
+                    .hint("pin the right one in the release manifest: pin = { … }"));
                 }
                 // Whoever has no answer contradicts nobody.
                 _ => {}
@@ -252,7 +255,13 @@ impl Places {
         Ok(())
     }
 
-    fn say_who_decided(&self, name: &Name, digest: &Digest, place: &Alternative, failures: &[(usize, Error)]) {
+    fn say_who_decided(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        place: &Alternative,
+        failures: &[(usize, Error)],
+    ) {
         let why: Vec<_> = failures.iter().map(|(_, error)| error.to_string()).collect();
         let why = match why.is_empty() {
             true => format!("{} did not answer before", self.called(0)),

@@ -90,11 +90,7 @@ impl Page<'_> {
         let version = raw.version.to_string().replace('+', "_").parse()?;
         let tag = self.tag(&template, &template.get_ref().replace('+', "_"), &version)?;
         let (registry, homes) = self.home(raw, registry, chart)?;
-        let name = Name {
-            registry,
-            repository: repository.get_ref().clone(),
-            tag,
-        };
+        let name = Name { registry, repository: repository.get_ref().clone(), tag };
         let attachments = match referrers.or(raw.referrers) {
             Some(false) => Attachments::Left,
             Some(true) | None => Attachments::Asked,

@@ -81,8 +81,10 @@ impl Page<'_> {
         };
         let homes: Vec<Home> = list.get_ref().iter().map(|home| home.get_ref().clone()).collect();
         let Some((first, span)) = list.get_ref().first().map(|home| (home.get_ref(), home.span())) else {
-            return Err(self
-                .wrong(Some(list.span()), "an empty list of registries; leave it out where registry says it"));
+            return Err(self.wrong(
+                Some(list.span()),
+                "an empty list of registries; leave it out where registry says it",
+            ));
         };
         let twice = |(number, home): (usize, &Spanned<Home>)| {
             let before = homes.iter().take(number).any(|other| other == home.get_ref());
@@ -95,7 +97,10 @@ impl Page<'_> {
             (Some(name), _) => Ok(Some((name.clone(), homes))),
             (None, None) => Ok(Some((first.registry.clone(), homes))),
             (None, Some(_)) => Err(self
-                .wrong(Some(span), "images are named after the first registry, and a name has no path of this kind")
+                .wrong(
+                    Some(span),
+                    "images are named after the first registry, and a name has no path of this kind",
+                )
                 .hint("say what they are called: registry = \"registry.example.com\"")),
         }
     }

@@ -212,7 +212,9 @@ impl Diff {
     /// The mirrors of each side. One for both need not fit both, but somebody must have a use for it.
     fn share_mirrors(&self, old: &Subject, new: &Subject) -> Result<[Vec<Mirror>; 2]> {
         let names = [old.names()?, new.names()?];
-        if let Some(idle) = self.mirrors.iter().find(|mirror| !names.iter().any(|names| mirror.fits_any(names))) {
+        if let Some(idle) =
+            self.mirrors.iter().find(|mirror| !names.iter().any(|names| mirror.fits_any(names)))
+        {
             return Err(idle_mirror("--mirror", idle));
         }
         let own = [("--old-mirror", &self.old.mirrors), ("--new-mirror", &self.new.mirrors)];
@@ -264,9 +266,9 @@ impl Diff {
 }
 
 fn idle_mirror(flag: &str, mirror: &Mirror) -> Error {
-    Error::new(Kind::EmptySelection, format!("{flag} fits no image"))
-        .got(mirror.from())
-        .expected("the beginning of the name of an image in a release manifest, or of an image that is compared")
+    Error::new(Kind::EmptySelection, format!("{flag} fits no image")).got(mirror.from()).expected(
+        "the beginning of the name of an image in a release manifest, or of an image that is compared",
+    )
 }
 
 /// A single image, compared with another one whatever the two are called.
@@ -408,7 +410,8 @@ fn sum(sizes: impl Iterator<Item = u64>) -> u64 {
 }
 
 fn compare((old_what, old): (String, Contents), (new_what, new): (String, Contents)) -> Difference {
-    let mut images: Vec<_> = new.images.iter().map(|image| image_change(old.image(image), Some(image))).collect();
+    let mut images: Vec<_> =
+        new.images.iter().map(|image| image_change(old.image(image), Some(image))).collect();
     let gone = old.images.iter().filter(|image| new.image(image).is_none());
     images.extend(gone.map(|image| image_change(Some(image), None)));
     let keys: BTreeSet<&String> = old.facts.keys().chain(new.facts.keys()).collect();
