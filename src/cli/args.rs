@@ -154,6 +154,12 @@ pub enum Verb {
         #[command(subcommand)]
         verb: KeyVerb,
     },
+    /// Make and look at licences, for releases that ask for one
+    License {
+        /// What to do with licences.
+        #[command(subcommand)]
+        verb: super::license::LicenseVerb,
+    },
     /// Show the whole trip on built-in images, between two registries on this machine
     Demo,
     /// Print a completion script for a shell
@@ -403,6 +409,9 @@ pub struct ImportArgs {
     /// Refuse a bundle that was made under a less strict profile than this tier's, or does not keep its rules.
     #[arg(long, value_name = "TIER")]
     pub require_policy: Option<Tier>,
+    /// The licence, for releases that ask for one (license new makes one); others never look at it.
+    #[arg(long, value_name = "FILE", env = "SEALIFT_LICENSE", value_hint = ValueHint::FilePath)]
+    pub license: Option<PathBuf>,
     /// Refuse a release of which nothing is remembered: a state that was deleted is no fresh start.
     #[arg(long, conflicts_with = "reset_state")]
     pub require_state: bool,

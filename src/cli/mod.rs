@@ -4,6 +4,7 @@
 mod args;
 mod demo;
 mod diff;
+mod license;
 mod progress;
 mod report;
 mod verdicts;
@@ -86,6 +87,7 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Trust { verb } => trust_verb(verb, progress),
         Verb::Store { verb } => store_verb(verb, progress),
         Verb::Key { verb } => key_verb(verb),
+        Verb::License { verb } => license::verb(verb, progress),
         Verb::Demo => demo::trip(),
         Verb::Completions { shell } => completions(shell),
         Verb::Man { dir } => man(dir.as_deref()),
@@ -268,6 +270,7 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         site: site(args.trust, args.expiry.allow_expired, leave),
         destination: args.to.parse()?,
         renamings: meant(&args.map)?,
+        license: args.license,
         narrow: narrow(args.narrow),
         indexes: args.sparse.map(|how| match how {
             SparseMode::Keep => Indexes::Keep,

@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Digest, Files, Finding, Name, Platform, Registry, Repository, Tag, Transport};
 use crate::plan::{Attachments, Only, Selection, Target, Want};
-use crate::release::{Channel, Moment, ReleaseName, Tier, UpgradePath, Version};
+use crate::release::{Channel, Licensing, Moment, ReleaseName, Tier, UpgradePath, Version};
 use crate::rules::Rules;
 use crate::text::line_and_column;
 use crate::trust::Root;
@@ -45,6 +45,8 @@ pub struct Manifest {
     pub expires: Option<Moment>,
     /// The versions that it can be installed over.
     pub upgrades_from: Option<UpgradePath>,
+    /// Whether whoever installs it must have a licence.
+    pub license: Option<Licensing>,
     /// The trust store that follows the one it is checked with.
     pub trust_root: Option<Root>,
     /// What is demanded of it.
@@ -97,6 +99,7 @@ struct RawManifest {
     sequence: Option<u64>,
     expires: Option<Moment>,
     upgrades_from: Option<UpgradePath>,
+    license: Option<Licensing>,
     trust_root: Option<PathBuf>,
     policy: Option<Spanned<Rules>>,
     #[serde(default)]
@@ -207,10 +210,12 @@ impl Manifest {
         }
         gathered.find_only_ones();
         let called: BTreeSet<&str> = gathered.called.iter().map(String::as_str).collect();
-        let rules = page.policy(raw.policy, &called)?;
+        let mut rules = page.policy(raw.policy, &called)?;
+        rules.licensed = raw.license.is_some();
         let trust_root = raw.trust_root.map(|path| next_root(&directory.join(path))).transpose()?;
         Ok(Manifest {
             upgrades_from: raw.upgrades_from,
+            license: raw.license,
             trust_root,
             name: raw.name,
             version: raw.version,

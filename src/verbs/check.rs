@@ -95,6 +95,7 @@ fn of_bundle(statement: &Statement, keys: usize) -> Facts {
         version: statement.version.clone(),
         keys,
         upgrades: statement.upgrades_from.is_some(),
+        licensed: statement.license.is_some(),
         variants: images.map(|image| (image.name.clone(), image.variant.clone())).collect(),
         now: Moment::now(),
     }

@@ -2,12 +2,12 @@
 //! bundle its statement is read, of a release manifest the documents of its images; no layer moves.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::check::is_bundle;
 use super::export::Export;
 use super::places::{self, Mirror, Opener, Origin};
 use super::site::Site;
@@ -18,9 +18,9 @@ use crate::error::{Error, Kind, Result};
 use crate::manifest::{Manifest, Narrow};
 use crate::oci::{Digest, Files, Finding, Name, Tag, Transport};
 use crate::plan::{Attachments, Build, Image, Plan, Selection, Target, Want, resolve};
-use crate::policy;
 use crate::registry;
-use crate::release::{Moment, PolicyRecord, Release};
+use crate::release::{Moment, Release};
+use crate::rules::PolicyRecord;
 
 /// What is compared with what.
 pub struct Diff {
@@ -247,10 +247,9 @@ impl Diff {
                 let (narrow, jobs) = (Narrow::default(), self.jobs);
                 // The time of a release that is only looked at does not matter, and must not be refused.
                 let created = Some(Moment::default());
-                let export = Export { manifest, narrow, mirrors, created, jobs, rate: None };
+                let export = Export { manifest, narrow, mirrors, created, signatures: 1, jobs, rate: None };
                 let prepared = export.prepare(client).await?;
-                let record = policy::record(prepared.release.tier, &prepared.verdicts(1));
-                Ok(Contents::of_plan(&prepared.plan, facts_of(&prepared.release, &record)))
+                Ok(Contents::of_plan(&prepared.plan, facts_of(&prepared.release, &prepared.record)))
             }
             Subject::Image(digest, name) => {
                 let full = format!("{}/{}", name.registry, name.repository);
@@ -320,19 +319,8 @@ impl Subject {
         }
     }
 
-    /// A bundle is known by how it begins.
     fn of_file(path: &Path) -> Result<Self> {
-        if path.extension().is_some_and(|ending| ending == "toml") {
-            return Ok(Subject::Manifest(path.to_owned()));
-        }
-        let failed = |e: std::io::Error| {
-            Error::io("cannot read what is to be compared", path.display(), &e)
-                .hint("a bundle, a release manifest, or an image: docker://host/repository:tag")
-        };
-        let mut start = Vec::new();
-        let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(BUNDLE.len() as u64).read_to_end(&mut start).map_err(failed)?;
-        match start == BUNDLE || start.starts_with(&ZSTD) {
+        match is_bundle(path)? {
             true => Ok(Subject::Bundle(path.to_owned())),
             false => Ok(Subject::Manifest(path.to_owned())),
         }
@@ -352,15 +340,9 @@ impl Subject {
     }
 }
 
-/// The name of a bundle's first entry, which a tar begins with.
-const BUNDLE: &[u8] = b"bundle/SHA256SUMS\0";
-
-/// RFC 8878 §3.1.1: a frame's magic number.
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-
 /// What is said of a release beside its images: its name and version, and everything that can differ.
 fn facts_of(release: &Release, policy: &PolicyRecord) -> (Option<String>, BTreeMap<String, String>) {
-    let Release { name, version, sequence, tier, channel, expires, upgrades_from, .. } = release;
+    let Release { name, version, sequence, tier, channel, expires, upgrades_from, license, .. } = release;
     let mut facts = BTreeMap::new();
     let mut say = |key: &str, value: Option<String>| {
         value.map(|value| facts.insert(key.to_owned(), value));
@@ -372,6 +354,7 @@ fn facts_of(release: &Release, policy: &PolicyRecord) -> (Option<String>, BTreeM
     say("sequence", sequence.map(|sequence| sequence.to_string()));
     say("expires", expires.map(|expires| expires.to_string()));
     say("upgradesFrom", upgrades_from.as_ref().map(ToString::to_string));
+    say("license", license.map(|license| license.to_string()));
     say("policy", Some(policy.profile.clone()));
     for check in &policy.checks {
         say(&format!("policy {}", check.id), Some(check.result.to_string()));

@@ -99,6 +99,7 @@ impl Export {
             },
             expires: manifest.expires,
             upgrades_from: manifest.upgrades_from,
+            license: manifest.license,
             trust_root: manifest.trust_root.map(Into::into),
         };
         let (jobs, rate, record) = (self.jobs, self.rate, verdicts.record());

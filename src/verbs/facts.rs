@@ -9,7 +9,7 @@ use crate::limits;
 use crate::manifest::{Manifest, Variant, belongs_to_all};
 use crate::oci::{Deviation, Digest, Role, Settings, Tag, config_deviations, deviations};
 use crate::plan::{Build, Image, Node, Plan, Sources, Target};
-use crate::policy::{BuildFacts, Facts, Flaw, ImageFacts, Judge, Need, Verdicts};
+use crate::policy::{BuildFacts, Facts, Flaw, ImageFacts, Judge, Need, Promoted, Verdicts};
 use crate::release::Moment;
 
 /// What a release manifest says of an image, for its rules.
@@ -19,6 +19,8 @@ pub struct Terms {
     pub budget: Option<u64>,
     /// Whether its digest is said.
     pub pinned: bool,
+    /// What it was before.
+    pub promoted: Option<Promoted>,
 }
 
 impl Terms {
@@ -29,7 +31,7 @@ impl Terms {
             Target::Digest(_) | Target::Known(_) => true,
         };
         // What is made of files at hand needs no digest to be known.
-        Terms { budget: variant.budget, pinned: pinned || variant.made.is_some() }
+        Terms { budget: variant.budget, pinned: pinned || variant.made.is_some(), promoted: None }
     }
 }
 
@@ -42,6 +44,7 @@ pub fn of_release(manifest: &Manifest, keys: usize, now: Moment) -> Facts {
         version: manifest.version.clone(),
         keys,
         upgrades: manifest.upgrades_from.is_some(),
+        licensed: manifest.license.is_some(),
         variants: names.map(|one| (one.want.image.clone(), one.want.variant.clone())).collect(),
         now,
     }
@@ -103,6 +106,7 @@ impl Gatherer<'_> {
             runs: !belongs_to_all(&image.variant),
             pinned: terms.pinned,
             budget: terms.budget,
+            promoted: terms.promoted.clone(),
             aliases: if judge.needs(Need::Aliases) { aliases(image, source).await? } else { Vec::new() },
             flaws: if judge.needs(Need::Documents) {
                 self.flaws(number, image, source).await?

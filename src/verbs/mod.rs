@@ -10,6 +10,7 @@ pub mod facts;
 pub mod import;
 pub mod inspect;
 pub mod key;
+pub mod license;
 pub mod output;
 pub mod places;
 pub mod serve;

@@ -70,6 +70,7 @@ fn judged(statement: &Statement, keys: usize) -> (Verdicts, PolicyRecord) {
         version: statement.version.clone(),
         keys,
         upgrades: statement.upgrades_from.is_some(),
+        licensed: statement.license.is_some(),
         variants: Vec::new(),
         now: Moment::now(),
     };
@@ -97,6 +98,7 @@ pub(super) fn release(statement: &Statement) -> Release {
         created: statement.created,
         expires: statement.expires,
         upgrades_from: statement.upgrades_from.clone(),
+        license: statement.license,
         trust_root: statement.trust_root.clone().map(Into::into),
     }
 }
