@@ -52,7 +52,8 @@ impl Cli {
         let matches = command.try_get_matches_from_mut(arguments)?;
         let pulling = matches.subcommand_matches("export").filter(|export| !export.contains_id("from"));
         // Not by `requires`: that is forgiven where the manifest stands in the way, and it would count the environment.
-        let idle = pulling.and_then(|export| typed(export, ["trust", "state", "allow_expired"]));
+        let idle = pulling.and_then(|export| typed(export, ["state", "allow_expired"]));
+        let trust_typed = pulling.is_some_and(|export| typed(export, ["trust"]).is_some());
         match idle.zip(command.find_subcommand_mut("export")) {
             Some((flag, export)) => {
                 let flag = flag.replace('_', "-");
@@ -61,7 +62,13 @@ impl Cli {
                 );
                 Err(export.error(ErrorKind::MissingRequiredArgument, what))
             }
-            None => Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command)),
+            None => {
+                let mut cli = Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command))?;
+                if let Verb::Export(args) = &mut cli.verb {
+                    args.trust_in_vain = trust_typed;
+                }
+                Ok(cli)
+            }
         }
     }
 }
@@ -253,9 +260,12 @@ pub struct ExportArgs {
     /// The time the bundle states (RFC 3339); else SOURCE_DATE_EPOCH, else the newest image's.
     #[arg(long, value_name = "TIME")]
     pub created: Option<Moment>,
-    /// Whom to trust, with --from.
+    /// Whom to trust, with --from or where images are promoted from a bundle.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// --trust was typed where a manifest is exported, of which only some have a use for it.
+    #[arg(skip)]
+    pub trust_in_vain: bool,
     /// With --from: take the bundle although it has expired; the trust store must allow that.
     #[arg(long)]
     pub allow_expired: bool,

@@ -137,14 +137,20 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
         true => keys.len().max(1),
         false => keys.len(),
     };
+    let site = site(args.trust, args.allow_expired, Leave::default());
     let from = match args.from {
-        Some(bundle) => {
-            let site = site(args.trust, args.allow_expired, Leave::default());
-            Exporting::Bundle(Slice { bundle, site, narrow, signatures, jobs, rate })
-        }
+        Some(bundle) => Exporting::Bundle(Slice { bundle, site, narrow, signatures, jobs, rate }),
         None => {
             let (manifest, mirrors) = (args.manifest.unwrap_or_default(), meant(&args.mirror)?);
-            Exporting::Manifest(Export { manifest, narrow, mirrors, created, signatures, jobs, rate })
+            let export = Export { manifest, narrow, mirrors, created, site, signatures, jobs, rate };
+            if args.trust_in_vain && !export.judges()? {
+                return Err(Error::new(
+                    Kind::Usage,
+                    "--trust is for --from BUNDLE: what a manifest names is not judged by a trust store",
+                )
+                .hint("sealift export --from BUNDLE, or promote_from = \"bundle:FILE\" in the manifest"));
+            }
+            Exporting::Manifest(export)
         }
     };
     if !output.as_os_str().is_empty() && !is_pipe(&output) {
@@ -313,6 +319,7 @@ fn check_verb(args: CheckArgs, progress: ProgressMode) -> Result<()> {
             manifest: args.what,
             narrow,
             mirrors: meant(&args.mirror)?,
+            site: site(args.trust, args.expiry.allow_expired, Leave::default()),
             jobs: args.registry.jobs.into(),
         };
         let idle = args.rules.map(|_| "--rules").or(args.require_policy.map(|_| "--require-policy"));

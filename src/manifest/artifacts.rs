@@ -96,7 +96,7 @@ impl Page<'_> {
             Some(true) | None => Attachments::Asked,
         };
         let want = wanted(called.get_ref(), CHART, name, *pin, attachments);
-        self.add(&called, Variant { want, files: None, homes, made, budget: None }, gathered)
+        self.add(&called, Variant { want, files: None, homes, promotion: None, made, budget: None }, gathered)
     }
 
     /// Files that are one artifact.
@@ -119,7 +119,8 @@ impl Page<'_> {
             artifact_type: self.media_type(artifact_type)?,
         };
         let want = wanted(called.get_ref(), FILE, name, None, Attachments::Left);
-        let variant = Variant { want, files: None, homes: Vec::new(), made: Some(made), budget: None };
+        let (homes, made) = (Vec::new(), Some(made));
+        let variant = Variant { want, files: None, homes, promotion: None, made, budget: None };
         self.add(called, variant, gathered)
     }
 

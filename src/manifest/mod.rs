@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod policy;
+mod promotion;
 mod registries;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -26,6 +27,7 @@ use crate::text::line_and_column;
 use crate::trust::Root;
 
 pub use artifacts::{CHART, Made, belongs_to_all};
+pub use promotion::Promotion;
 pub use registries::Home;
 
 /// What the file says, checked.
@@ -65,6 +67,8 @@ pub struct Variant {
     pub files: Option<(Files, Finding)>,
     /// Registries to take it from where it does not lie in files, tried in order. Its name stays the same.
     pub homes: Vec<Home>,
+    /// Where it is said what it was before: it must be the same.
+    pub promotion: Option<Promotion>,
     /// What it is made of, instead of being taken from somewhere.
     pub made: Option<Made>,
     /// The most bytes one platform may have, compressed.
@@ -118,6 +122,7 @@ struct RawImage {
     registry: Option<Registry>,
     registries: registries::Registries,
     source: Option<Spanned<RawSource>>,
+    promote_from: Option<Spanned<RawSource>>,
     tags: Spanned<BTreeMap<String, Spanned<String>>>,
     #[serde(default)]
     also_tag: Vec<Spanned<String>>,
@@ -129,7 +134,7 @@ struct RawImage {
     referrers: Option<bool>,
 }
 
-/// A source for all variants, or one for each.
+/// A text for all variants, or one for each.
 enum RawSource {
     All(String),
     Each(BTreeMap<Spanned<String>, Spanned<String>>),
@@ -143,7 +148,7 @@ impl<'de> Deserialize<'de> for RawSource {
             type Value = RawSource;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a source such as \"oci:DIRECTORY\", or a table with one for each variant")
+                f.write_str("a text such as \"oci:DIRECTORY\", or a table with one for each variant")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<RawSource, E> {
@@ -212,6 +217,7 @@ impl Manifest {
         let called: BTreeSet<&str> = gathered.called.iter().map(String::as_str).collect();
         let mut rules = page.policy(raw.policy, &called)?;
         rules.licensed = raw.license.is_some();
+        rules.promoted = gathered.images.iter().any(|variant| variant.promotion.is_some());
         let trust_root = raw.trust_root.map(|path| next_root(&directory.join(path))).transpose()?;
         Ok(Manifest {
             upgrades_from: raw.upgrades_from,
@@ -347,6 +353,13 @@ impl Page<'_> {
         self.check_image(image)?;
         self.call(&image.name, gathered)?;
         let mut files = self.files(image, directory)?;
+        let own = || Name {
+            registry: registry.clone(),
+            repository: image.repository.clone(),
+            // Which tag it has does not matter where another takes its place.
+            tag: Digest::of(b"").fallback_tag(),
+        };
+        let mut promotions = self.promotions(image, own, directory, &raw.version)?;
         let budget = image.budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
         for (variant, template) in image.tags.get_ref() {
             let digest = self.digest(template)?;
@@ -384,6 +397,7 @@ impl Page<'_> {
                 },
                 tags,
             };
+            let promotion = promotions.remove(variant);
             let files = files.remove(variant);
             if let (Some(digest), Some((Files { transport: Transport::DockerArchive, .. }, _))) =
                 (digest, &files)
@@ -393,7 +407,8 @@ impl Page<'_> {
                     .got(digest)
                     .hint("its digests are those of configs, which are image ids: source = \"docker-archive:FILE:@sha256:…\""));
             }
-            gathered.images.push(Variant { want, files, homes: homes.clone(), made: None, budget });
+            let homes = homes.clone();
+            gathered.images.push(Variant { want, files, homes, promotion, made: None, budget });
         }
         Ok(())
     }

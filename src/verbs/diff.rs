@@ -247,7 +247,9 @@ impl Diff {
                 let (narrow, jobs) = (Narrow::default(), self.jobs);
                 // The time of a release that is only looked at does not matter, and must not be refused.
                 let created = Some(Moment::default());
-                let export = Export { manifest, narrow, mirrors, created, signatures: 1, jobs, rate: None };
+                let site = self.site.clone();
+                let export =
+                    Export { manifest, narrow, mirrors, created, site, signatures: 1, jobs, rate: None };
                 let prepared = export.prepare(client).await?;
                 Ok(Contents::of_plan(&prepared.plan, facts_of(&prepared.release, &prepared.record)))
             }

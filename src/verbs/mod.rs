@@ -13,6 +13,7 @@ pub mod key;
 pub mod license;
 pub mod output;
 pub mod places;
+pub mod promotion;
 pub mod serve;
 pub mod sign;
 pub mod site;

@@ -14,7 +14,7 @@ use crate::content::{Alternative, Failover, Remembered, Source, Standing, file};
 use crate::docker_archive::{DockerArchive, DockerSource, Packers};
 use crate::error::{Error, Kind, Result, Side};
 use crate::layout::{Layout, LayoutSink, LayoutSource};
-use crate::manifest::{self, CHART, Variant};
+use crate::manifest::{self, CHART, Promotion, Variant};
 use crate::oci::{Files, Finding, Name, Registry, Repository, Transport};
 use crate::plan::{Image, Place, Plan, Sources};
 use crate::registry;
@@ -115,8 +115,7 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
 }
 
 /// The source of each variant: what it is made of, files of its own, mirrors, or the registries that it lies in.
-pub async fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Client) -> Result<Sources> {
-    let mut opener = Opener::new(client);
+pub async fn sources(variants: &[Variant], mirrors: &[Mirror], opener: &mut Opener<'_>) -> Result<Sources> {
     let mut sources = Vec::new();
     for variant in variants {
         let chart = variant.want.variant == CHART && variant.made.is_none();
@@ -126,7 +125,7 @@ pub async fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry
 }
 
 /// Opens places, each once for all that is taken from it.
-pub(super) struct Opener<'a> {
+pub struct Opener<'a> {
     client: &'a registry::Client,
     room: Arc<AtomicUsize>,
     known: HashMap<String, Arc<dyn Source>>,
@@ -136,7 +135,8 @@ pub(super) struct Opener<'a> {
 }
 
 impl<'a> Opener<'a> {
-    pub(super) fn new(client: &'a registry::Client) -> Self {
+    /// Opens registries by this client.
+    pub fn new(client: &'a registry::Client) -> Self {
         Opener {
             client,
             room: Remembered::room(),
@@ -194,6 +194,9 @@ impl<'a> Opener<'a> {
 pub fn inputs(variants: &[Variant], mirrors: &[Mirror]) -> Result<Vec<PathBuf>> {
     let mut inputs = Vec::new();
     for variant in variants {
+        if let Some(Promotion::Receipt(path) | Promotion::Bundle(path)) = &variant.promotion {
+            inputs.push(path.clone());
+        }
         for origin in Origin::of(variant, mirrors)? {
             match origin {
                 Origin::Files(files, _) => inputs.push(files.path),
@@ -543,6 +546,9 @@ pub fn names_to_mirror(variants: &[Variant]) -> Vec<String> {
         let name = &variant.want.source;
         names.push(format!("{}/{}", name.registry, name.repository));
         names.extend(variant.homes.iter().map(|home| home.name(&name.repository)));
+        if let Some(Promotion::Tag(before)) = &variant.promotion {
+            names.push(format!("{}/{}", before.registry, before.repository));
+        }
     }
     names.dedup();
     names
