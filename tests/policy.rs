@@ -66,6 +66,27 @@ const CASES: &[Case] = &[
         ],
     ),
     case(
+        RuleId::Entitlement,
+        NEXUS,
+        "nexus-engine",
+        |world| {
+            world.edit("# license = \"required\"", "license = \"required\"");
+            world.edit("tier    = \"sovereign\"", "tier = \"developer\"");
+        },
+        ["the release", "got license = \"required\" in tier developer", "expected no licence in this tier"],
+    ),
+    case(
+        RuleId::Promotion,
+        IMAGES,
+        "app-catalog",
+        |world| world.image("ops/nginx:v1.8.2").layer = 301,
+        [
+            "nginx/standard",
+            "under registry.example.com/ops/nginx:v1.8.2",
+            "the digest of registry.example.com/ops/nginx:sha-9f2c1ab",
+        ],
+    ),
+    case(
         RuleId::Registry,
         NEXUS,
         "nexus-engine",

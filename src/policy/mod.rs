@@ -225,6 +225,7 @@ impl Rule {
 
 /// Rules that have nothing to judge by until `[policy]` says what is agreed.
 const WORDED: &[RuleId] = &[
+    RuleId::Promotion,
     RuleId::Registry,
     RuleId::Names,
     RuleId::Development,
