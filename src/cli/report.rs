@@ -184,6 +184,9 @@ fn release_line(statement: &Statement) -> String {
     if let Some(expires) = statement.expires {
         text += &format!(", expires {expires}");
     }
+    if statement.license.is_some() {
+        text += ", installed with a licence only";
+    }
     text + "\n"
 }
 
