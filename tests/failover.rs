@@ -191,6 +191,14 @@ fn a_place_that_lies_is_named_and_passed_over() {
         let named =
             run.stderr.lines().any(|line| line.contains(&liar.host()) && line.contains("[DigestMismatch]"));
         assert!(named, "{what}: {run}");
+        // Into a pipe, too; but of a layer the wrong bytes have been sent by then, and cannot be taken back.
+        let output = scratch.command(&EXPORT.replace("bundle.tar", "-")).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let right = match what {
+            "layers" => output.status.code() == Some(3) && output.stdout != reference,
+            _ => output.stdout == reference,
+        };
+        assert!(right && said.contains(&liar.host()), "{what}: {said}");
         // Where nobody tells the truth, there is no bundle.
         registries(&scratch, &[&liar.host(), &nobody()]);
         let run = scratch.sealift(EXPORT);
