@@ -192,6 +192,7 @@ impl Sealed {
             created: Moment::default(),
             expires: None,
             upgrades_from: None,
+            license: None,
             trust_root: None,
         };
         let policy = PolicyRecord { checks: Vec::new(), profile: release.tier.to_string() };

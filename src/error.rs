@@ -79,7 +79,7 @@ kinds! {
         DocumentInvalid DocumentAmbiguous DocumentUnsupported MediaTypeMismatch PlatformMismatch
         LimitExceeded UnexpectedContent
     }
-    Refused { PolicyRefused TagConflict Rollback UpgradePath }
+    Refused { PolicyRefused TagConflict Rollback UpgradePath LicenseMissing LicenseRefused }
     Interrupted { Interrupted }
 }
 

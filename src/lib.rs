@@ -7,7 +7,8 @@
 //!   with keys of [`trust`]
 //! - **import** = bundle reader, opened by [`trust`] (source) → [`plan`] → registry, layout or [`store`] (sink)
 //! - **serve** = [`server`] over what a verified bundle holds, or over a [`store`]
-//! - **verify** = import without a sink; **inspect** = what the head of a bundle says
+//! - **verify** = import without a sink; **inspect** = what the head of a bundle says; **diff** = two plans or
+//!   statements side by side
 //!
 //! A pipe takes the place of the bundle file on either side: what passes by in it is
 //! [relayed](plan::relay()).

@@ -133,6 +133,9 @@ pub const CHART_NODES: usize = 50_000;
 /// A key or passphrase file.
 pub const KEY_FILE: u64 = 64 << 10;
 
+/// A licence file: a page of text, whatever a stranger sends.
+pub const LICENSE: u64 = 64 << 10;
+
 /// Bytes of sums that are hashed to find out whether signatures under strange names are a trusted key's:
 /// seconds of work, whatever a stranger sends.
 pub const STRANGERS_CLAIMS: u64 = 1 << 30;

@@ -28,6 +28,21 @@ words!(
     }
 );
 
+impl Tier {
+    /// Whether releases of this tier may be installed by licence holders only. The others never ask.
+    pub fn may_ask_for_license(self) -> bool {
+        self >= Tier::Professional
+    }
+}
+
+words!(
+    /// Whether a release asks for a licence; one that says nothing does not.
+    Licensing ("word about licences") {
+        /// Whoever installs it must have one.
+        Required = "required"
+    }
+);
+
 words!(
     /// How far a release has come.
     Channel ("channel") {
@@ -319,6 +334,8 @@ pub struct Release {
     pub expires: Option<Moment>,
     /// The versions that it can be installed over, where not any.
     pub upgrades_from: Option<UpgradePath>,
+    /// Whether whoever installs it must have a licence.
+    pub license: Option<Licensing>,
     /// The trust store that follows the one it is checked with: file names and their texts.
     pub trust_root: Option<BTreeMap<String, String>>,
 }

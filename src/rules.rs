@@ -15,6 +15,10 @@ words!(
         Signed = "signed"
         /// A site can tell whether it may install the release over what it has.
         Upgrade = "upgrade"
+        /// Only tiers that may ask for a licence do.
+        Entitlement = "entitlement"
+        /// What is promoted is what it was promoted from, by digest.
+        Promotion = "promotion"
         /// Images come from agreed registries.
         Registry = "registry"
         /// Repositories are called as agreed.
@@ -86,6 +90,12 @@ pub struct Rules {
     pub service: BTreeMap<String, Service>,
     /// Rules that are broken, with somebody's word for it.
     pub waiver: Vec<Waiver>,
+    /// `entitlement`: the release manifest asks for a licence.
+    #[serde(skip)]
+    pub licensed: bool,
+    /// `promotion`: it says of an image what it was before.
+    #[serde(skip)]
+    pub promoted: bool,
 }
 
 impl Rules {

@@ -264,7 +264,7 @@ fn flags_in_the_readme_exist() {
         commands.filter_map(|line| line.strip_prefix("ssh edge ").unwrap_or(line).strip_prefix("sealift "))
     {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let verb = if ["key", "store"].contains(&words[0]) { &words[..2] } else { &words[..1] };
+        let verb = if ["key", "license", "store"].contains(&words[0]) { &words[..2] } else { &words[..1] };
         let help = help(verb);
         for flag in words.iter().filter(|word| word.starts_with("--")) {
             assert!(help.contains(flag), "{line}");

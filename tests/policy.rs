@@ -68,6 +68,27 @@ const CASES: &[Case] = &[
         ],
     ),
     case(
+        RuleId::Entitlement,
+        NEXUS,
+        "nexus-engine",
+        |world| {
+            world.edit("# license = \"required\"", "license = \"required\"");
+            world.edit("tier    = \"sovereign\"", "tier = \"developer\"");
+        },
+        ["the release", "got license = \"required\" in tier developer", "expected no licence in this tier"],
+    ),
+    case(
+        RuleId::Promotion,
+        IMAGES,
+        "app-catalog",
+        |world| world.image("ops/nginx:v1.8.2").layer = 301,
+        [
+            "nginx/standard",
+            "under registry.example.com/ops/nginx:v1.8.2",
+            "the digest of registry.example.com/ops/nginx:sha-9f2c1ab",
+        ],
+    ),
+    case(
         RuleId::Registry,
         NEXUS,
         "nexus-engine",
@@ -366,8 +387,9 @@ fn worked_manifests_are_kept_by_their_images() {
         // What tags lead to at the source, and what a manifest pins, is not to be found out there; who signed is.
         let comparable = |checks: &Value| -> Vec<Value> {
             let checks = checks["checks"].as_array().unwrap().iter();
-            let elsewhere =
-                |check: &&Value| !["aliases", "pinned", "signed"].contains(&check["id"].as_str().unwrap());
+            let elsewhere = |check: &&Value| {
+                !["aliases", "pinned", "promotion", "signed"].contains(&check["id"].as_str().unwrap())
+            };
             checks.filter(elsewhere).cloned().collect()
         };
         assert_eq!(comparable(&again), comparable(&checked), "{name}");

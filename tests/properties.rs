@@ -24,6 +24,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use sealift::bundle::{Bundle, Statement};
 use sealift::content::Quiet;
 use sealift::error::{Error, Kind, printable};
+use sealift::history::History;
 use sealift::oci::{Digest, Name, Platform, Registry, Repository, Tag};
 use sealift::plan::{Image as Planned, Plan, resolve};
 use sealift::registry;
@@ -31,6 +32,7 @@ use sealift::release::{Moment, ReleaseName, Version, byte_count};
 use sealift::trust::{Keyring, SigningKey};
 use sealift::verbs::export::Export;
 use sealift::verbs::output::Target;
+use sealift::verbs::site::Site;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -431,6 +433,12 @@ async fn there_and_back(images: Vec<Described>, sequence: u64) {
         narrow: Default::default(),
         mirrors: vec![mirror.parse().unwrap()],
         created: None,
+        site: Site {
+            trust: path("trust"),
+            history: History::at(path("state")),
+            allow_expired: false,
+            leave: Default::default(),
+        },
         signatures: Some(1),
         jobs: 2,
         rate: None,

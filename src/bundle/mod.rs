@@ -43,7 +43,7 @@ pub use pipe::{Input, Piped};
 pub use pour::{Out, Through, pour};
 pub use reader::{Bundle, Sealed, Trusted, Verified};
 pub use shelf::Shelf;
-pub use statement::Statement;
+pub use statement::{EntryPath, Statement};
 pub use writer::Writer;
 
 /// `oci-layout`, in full (image-layout.md, "oci-layout file").

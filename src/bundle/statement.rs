@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::Digest;
 use crate::plan::Image;
-use crate::release::{Channel, Moment, Release, ReleaseName, Tier, UpgradePath, Version};
+use crate::release::{Channel, Licensing, Moment, Release, ReleaseName, Tier, UpgradePath, Version};
 use crate::rules::PolicyRecord;
 use crate::trust::Root;
 
@@ -34,6 +34,9 @@ pub struct Statement {
     pub expires: Option<Moment>,
     /// What is in it.
     pub images: Vec<Image>,
+    /// Whether whoever installs it must have a licence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub license: Option<Licensing>,
     /// The release's name.
     pub name: ReleaseName,
     /// Bytes of all `entries` together.
@@ -120,6 +123,7 @@ impl Statement {
             entries,
             expires: release.expires,
             images,
+            license: release.license,
             name: release.name.clone(),
             policy,
             producer: concat!("sealift ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -163,6 +167,9 @@ impl Statement {
             return Err(wrong("payloadBytes is not the sum of the entries' sizes")
                 .got(statement.payload_bytes)
                 .expected(payload_bytes(&statement.entries)));
+        }
+        if statement.license.is_some() && !statement.tier.may_ask_for_license() {
+            return Err(wrong("a licence is required in a tier that asks for none").got(statement.tier));
         }
         let mut rest = Same(bytes);
         if serde_json::to_writer(&mut rest, &statement).is_err() || !rest.0.is_empty() {

@@ -52,7 +52,8 @@ impl Cli {
         let matches = command.try_get_matches_from_mut(arguments)?;
         let pulling = matches.subcommand_matches("export").filter(|export| !export.contains_id("from"));
         // Not by `requires`: that is forgiven where the manifest stands in the way, and it would count the environment.
-        let idle = pulling.and_then(|export| typed(export, ["trust", "state", "allow_expired"]));
+        let idle = pulling.and_then(|export| typed(export, ["state", "allow_expired"]));
+        let trust_typed = pulling.is_some_and(|export| typed(export, ["trust"]).is_some());
         match idle.zip(command.find_subcommand_mut("export")) {
             Some((flag, export)) => {
                 let flag = flag.replace('_', "-");
@@ -61,7 +62,13 @@ impl Cli {
                 );
                 Err(export.error(ErrorKind::MissingRequiredArgument, what))
             }
-            None => Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command)),
+            None => {
+                let mut cli = Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command))?;
+                if let Verb::Export(args) = &mut cli.verb {
+                    args.trust_in_vain = trust_typed;
+                }
+                Ok(cli)
+            }
         }
     }
 }
@@ -121,6 +128,11 @@ pub enum Verb {
         after_help = "Examples:\n  sealift check manifests/nexus-engine.toml\n  sealift check manifests/nexus-engine.toml --output sarif > rules.sarif\n  sealift check nexus-engine-2.1.0.tar --trust /etc/sealift/trust --require-policy sovereign\n\nExit code 4 where a rule that binds is broken."
     )]
     Check(CheckArgs),
+    /// Say what changed between two releases or two environments, by digest
+    #[command(
+        after_help = "Examples:\n  sealift diff nexus-engine-2.0.0.tar nexus-engine-2.1.0.tar --trust trust\n  sealift diff nexus-engine.toml nexus-engine.toml --new-mirror registry.example.com=registry.staging.example.com --exit-code"
+    )]
+    Diff(super::diff::DiffArgs),
     /// Be a registry: give out the images of bundles, straight from the files, or of a store
     #[command(
         after_help = "Example:\n  sealift serve nexus-engine-2.1.0.tar --trust /etc/sealift/trust\n  skopeo inspect --tls-verify=false docker://127.0.0.1:5000/nexus/engine:2.1.0"
@@ -148,6 +160,12 @@ pub enum Verb {
         /// What to do with keys.
         #[command(subcommand)]
         verb: KeyVerb,
+    },
+    /// Make and look at licences, for releases that ask for one
+    License {
+        /// What to do with licences.
+        #[command(subcommand)]
+        verb: super::license::LicenseVerb,
     },
     /// Show the whole trip on built-in images, between two registries on this machine
     Demo,
@@ -242,9 +260,12 @@ pub struct ExportArgs {
     /// The time the bundle states (RFC 3339); else SOURCE_DATE_EPOCH, else the newest image's.
     #[arg(long, value_name = "TIME")]
     pub created: Option<Moment>,
-    /// Whom to trust, with --from.
+    /// Whom to trust, with --from or where images are promoted from a bundle.
     #[command(flatten)]
     pub trust: TrustArgs,
+    /// --trust was typed where a manifest is exported, of which only some have a use for it.
+    #[arg(skip)]
+    pub trust_in_vain: bool,
     /// With --from: take the bundle although it has expired; the trust store must allow that.
     #[arg(long)]
     pub allow_expired: bool,
@@ -398,6 +419,9 @@ pub struct ImportArgs {
     /// Refuse a bundle that was made under a less strict profile than this tier's, or does not keep its rules.
     #[arg(long, value_name = "TIER")]
     pub require_policy: Option<Tier>,
+    /// The licence, for releases that ask for one (license new makes one); others never look at it.
+    #[arg(long, value_name = "FILE", env = "SEALIFT_LICENSE", value_hint = ValueHint::FilePath)]
+    pub license: Option<PathBuf>,
     /// Refuse a release of which nothing is remembered: a state that was deleted is no fresh start.
     #[arg(long, conflicts_with = "reset_state")]
     pub require_state: bool,

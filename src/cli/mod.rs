@@ -3,6 +3,8 @@
 
 mod args;
 mod demo;
+mod diff;
+mod license;
 mod progress;
 mod report;
 mod verdicts;
@@ -58,8 +60,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
-    match execute(cli) {
-        Ok(()) => Exit::Done,
+    let done = match cli.verb {
+        Verb::Diff(args) => diff::verb(args, cli.progress),
+        verb => execute(Cli { verb, ..cli }).map(|()| Exit::Done),
+    };
+    match done {
+        Ok(exit) => exit,
         Err(error) => {
             report::failure(&error);
             error.kind().exit()
@@ -75,11 +81,13 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Import(args) => import_verb(args, progress),
         Verb::Inspect(args) => inspect_verb(args, progress),
         Verb::Check(args) => check_verb(args, progress),
+        Verb::Diff(args) => diff::verb(args, progress).map(drop),
         Verb::Serve(args) => serve_verb(args, progress),
         Verb::Sign(args) => sign_verb(args, progress),
         Verb::Trust { verb } => trust_verb(verb, progress),
         Verb::Store { verb } => store_verb(verb, progress),
         Verb::Key { verb } => key_verb(verb),
+        Verb::License { verb } => license::verb(verb, progress),
         Verb::Demo => demo::trip(),
         Verb::Completions { shell } => completions(shell),
         Verb::Man { dir } => man(dir.as_deref()),
@@ -130,22 +138,21 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
         false => keys.len(),
     };
     let judged_for = Some(signatures);
+    let site = site(args.trust, args.allow_expired, Leave::default());
     let from = match args.from {
-        Some(bundle) => {
-            let site = site(args.trust, args.allow_expired, Leave::default());
-            Exporting::Bundle(Slice { bundle, site, narrow, signatures, jobs, rate })
-        }
+        Some(bundle) => Exporting::Bundle(Slice { bundle, site, narrow, signatures, jobs, rate }),
         None => {
             let (manifest, mirrors) = (args.manifest.unwrap_or_default(), meant(&args.mirror)?);
-            Exporting::Manifest(Export {
-                manifest,
-                narrow,
-                mirrors,
-                created,
-                signatures: judged_for,
-                jobs,
-                rate,
-            })
+            let signatures = judged_for;
+            let export = Export { manifest, narrow, mirrors, created, site, signatures, jobs, rate };
+            if args.trust_in_vain && !export.judges()? {
+                return Err(Error::new(
+                    Kind::Usage,
+                    "--trust is for --from BUNDLE: what a manifest names is not judged by a trust store",
+                )
+                .hint("sealift export --from BUNDLE, or promote_from = \"bundle:FILE\" in the manifest"));
+            }
+            Exporting::Manifest(export)
         }
     };
     if !output.as_os_str().is_empty() && !is_pipe(&output) {
@@ -271,6 +278,7 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         site: site(args.trust, args.expiry.allow_expired, leave),
         destination: args.to.parse()?,
         renamings: meant(&args.map)?,
+        license: args.license,
         narrow: narrow(args.narrow),
         indexes: args.sparse.map(|how| match how {
             SparseMode::Keep => Indexes::Keep,
@@ -313,6 +321,7 @@ fn check_verb(args: CheckArgs, progress: ProgressMode) -> Result<()> {
             manifest: args.what,
             narrow,
             mirrors: meant(&args.mirror)?,
+            site: site(args.trust, args.expiry.allow_expired, Leave::default()),
             jobs: args.registry.jobs.into(),
         };
         let idle = args.rules.map(|_| "--rules").or(args.require_policy.map(|_| "--require-policy"));

@@ -184,6 +184,9 @@ fn release_line(statement: &Statement) -> String {
     if let Some(expires) = statement.expires {
         text += &format!(", expires {expires}");
     }
+    if statement.license.is_some() {
+        text += ", installed with a licence only";
+    }
     text + "\n"
 }
 
@@ -506,7 +509,7 @@ pub fn signed(signed: &Signed, as_json: bool) -> Result<()> {
 pub fn store(ring: &Keyring, path: &Path, as_json: bool) -> Result<()> {
     let rules = ring.rules();
     if as_json {
-        let key = |key: Listed<'_>| json!({ "keyId": key.id.to_string(), "names": key.names, "notAfter": key.not_after, "revoked": key.revoked });
+        let key = |key: Listed<'_>| json!({ "keyId": key.id.to_string(), "names": key.names, "notAfter": key.not_after, "revoked": key.revoked, "licenses": key.licenses });
         let quorum = |quorum: &Quorum| json!({ "threshold": quorum.threshold, "keys": quorum.keys });
         return json_out(&json!({
             "version": rules.version, "epoch": rules.epoch, "allowExpired": rules.allow_expired,

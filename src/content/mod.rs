@@ -2,6 +2,7 @@
 //! door between foreign bytes and trusted ones ([`Reader`]).
 
 mod conduit;
+mod failover;
 pub mod file;
 pub mod guard;
 mod holdings;
@@ -20,6 +21,7 @@ use crate::error::{Kind, Result};
 use crate::oci::{Attached, Descriptor, Digest, Name};
 
 pub use conduit::{Inlet, Outlet, Room, conduit};
+pub use failover::{Alternative, Failover, Note, Standing};
 pub use holdings::{Extent, Holdings, Kept, Pointer, Referrer, Removal, Stock, Together};
 pub use rate::Rate;
 pub use reader::Reader;

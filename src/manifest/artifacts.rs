@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Gathered, Page, RawManifest, Variant};
+use super::{Gathered, Home, Page, RawManifest, Variant};
 use crate::error::Result;
 use crate::oci::{Digest, Name, Registry, Repository, Transport};
 use crate::plan::{Attachments, Selection, Target, Want};
@@ -89,17 +89,14 @@ impl Page<'_> {
         // helm's way to write a version as a tag; the release's own may have a `+`, too.
         let version = raw.version.to_string().replace('+', "_").parse()?;
         let tag = self.tag(&template, &template.get_ref().replace('+', "_"), &version)?;
-        let name = Name {
-            registry: self.home(raw, registry, chart)?,
-            repository: repository.get_ref().clone(),
-            tag,
-        };
+        let (registry, homes) = self.home(raw, registry, chart)?;
+        let name = Name { registry, repository: repository.get_ref().clone(), tag };
         let attachments = match referrers.or(raw.referrers) {
             Some(false) => Attachments::Left,
             Some(true) | None => Attachments::Asked,
         };
         let want = wanted(called.get_ref(), CHART, name, *pin, attachments);
-        self.add(&called, Variant { want, files: None, made, budget: None }, gathered)
+        self.add(&called, Variant { want, files: None, homes, promotion: None, made, budget: None }, gathered)
     }
 
     /// Files that are one artifact.
@@ -114,19 +111,27 @@ impl Page<'_> {
             file.get_ref();
         let template = tag.clone().unwrap_or_else(|| Spanned::new(file.span(), "{version}".to_owned()));
         let tag = self.tag(&template, template.get_ref(), &raw.version)?;
-        let name =
-            Name { registry: self.home(raw, registry, file)?, repository: repository.get_ref().clone(), tag };
+        let (registry, _) = self.home(raw, registry, file)?;
+        let name = Name { registry, repository: repository.get_ref().clone(), tag };
         let made = Made::Files {
             paths: self.paths(path, directory)?,
             media_type: self.media_type(media_type)?,
             artifact_type: self.media_type(artifact_type)?,
         };
         let want = wanted(called.get_ref(), FILE, name, None, Attachments::Left);
-        self.add(called, Variant { want, files: None, made: Some(made), budget: None }, gathered)
+        let (homes, made) = (Vec::new(), Some(made));
+        let variant = Variant { want, files: None, homes, promotion: None, made, budget: None };
+        self.add(called, variant, gathered)
     }
 
-    fn home<T>(&self, raw: &RawManifest, own: &Option<Registry>, of: &Spanned<T>) -> Result<Registry> {
-        own.as_ref().or(raw.registry.as_ref()).cloned().ok_or_else(|| {
+    fn home<T>(
+        &self,
+        raw: &RawManifest,
+        own: &Option<Registry>,
+        of: &Spanned<T>,
+    ) -> Result<(Registry, Vec<Home>)> {
+        let homes = self.homes((own, &None), (&raw.registry, &raw.registries))?;
+        homes.ok_or_else(|| {
             self.wrong(Some(of.span()), "no registry, neither for this artifact nor for the file")
                 .hint("registry = \"registry.example.com\"")
         })

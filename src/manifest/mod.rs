@@ -4,6 +4,8 @@
 
 mod artifacts;
 mod policy;
+mod promotion;
+mod registries;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
@@ -19,12 +21,14 @@ use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::oci::{Digest, Files, Finding, Name, Platform, Registry, Repository, Tag, Transport};
 use crate::plan::{Attachments, Only, Selection, Target, Want};
-use crate::release::{Channel, Moment, ReleaseName, Tier, UpgradePath, Version};
+use crate::release::{Channel, Licensing, Moment, ReleaseName, Tier, UpgradePath, Version};
 use crate::rules::Rules;
 use crate::text::line_and_column;
 use crate::trust::Root;
 
 pub use artifacts::{CHART, Made, belongs_to_all};
+pub use promotion::Promotion;
+pub use registries::Home;
 
 /// What the file says, checked.
 #[derive(Clone, Debug)]
@@ -43,6 +47,8 @@ pub struct Manifest {
     pub expires: Option<Moment>,
     /// The versions that it can be installed over.
     pub upgrades_from: Option<UpgradePath>,
+    /// Whether whoever installs it must have a licence.
+    pub license: Option<Licensing>,
     /// The trust store that follows the one it is checked with.
     pub trust_root: Option<Root>,
     /// What is demanded of it.
@@ -59,6 +65,10 @@ pub struct Variant {
     pub want: Want,
     /// Files to take it from, instead of the registry it is named after, and how it is found there.
     pub files: Option<(Files, Finding)>,
+    /// Registries to take it from where it does not lie in files, tried in order. Its name stays the same.
+    pub homes: Vec<Home>,
+    /// Where it is said what it was before: it must be the same.
+    pub promotion: Option<Promotion>,
     /// What it is made of, instead of being taken from somewhere.
     pub made: Option<Made>,
     /// The most bytes one platform may have, compressed.
@@ -85,6 +95,7 @@ struct RawManifest {
     tier: Tier,
     channel: Channel,
     registry: Option<Registry>,
+    registries: registries::Registries,
     platforms: Option<Spanned<Vec<Platform>>>,
     #[serde(default)]
     optional_platforms: Vec<Platform>,
@@ -92,6 +103,7 @@ struct RawManifest {
     sequence: Option<u64>,
     expires: Option<Moment>,
     upgrades_from: Option<UpgradePath>,
+    license: Option<Licensing>,
     trust_root: Option<PathBuf>,
     policy: Option<Spanned<Rules>>,
     #[serde(default)]
@@ -108,7 +120,9 @@ struct RawImage {
     name: Spanned<String>,
     repository: Repository,
     registry: Option<Registry>,
+    registries: registries::Registries,
     source: Option<Spanned<RawSource>>,
+    promote_from: Option<Spanned<RawSource>>,
     tags: Spanned<BTreeMap<String, Spanned<String>>>,
     #[serde(default)]
     also_tag: Vec<Spanned<String>>,
@@ -120,7 +134,7 @@ struct RawImage {
     referrers: Option<bool>,
 }
 
-/// A source for all variants, or one for each.
+/// A text for all variants, or one for each.
 enum RawSource {
     All(String),
     Each(BTreeMap<Spanned<String>, Spanned<String>>),
@@ -134,7 +148,7 @@ impl<'de> Deserialize<'de> for RawSource {
             type Value = RawSource;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a source such as \"oci:DIRECTORY\", or a table with one for each variant")
+                f.write_str("a text such as \"oci:DIRECTORY\", or a table with one for each variant")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<RawSource, E> {
@@ -201,10 +215,13 @@ impl Manifest {
         }
         gathered.find_only_ones();
         let called: BTreeSet<&str> = gathered.called.iter().map(String::as_str).collect();
-        let rules = page.policy(raw.policy, raw.tier, &called)?;
+        let mut rules = page.policy(raw.policy, raw.tier, &called)?;
+        rules.licensed = raw.license.is_some();
+        rules.promoted = gathered.images.iter().any(|variant| variant.promotion.is_some());
         let trust_root = raw.trust_root.map(|path| next_root(&directory.join(path))).transpose()?;
         Ok(Manifest {
             upgrades_from: raw.upgrades_from,
+            license: raw.license,
             trust_root,
             name: raw.name,
             version: raw.version,
@@ -333,13 +350,21 @@ impl Page<'_> {
         gathered: &mut Gathered,
     ) -> Result<()> {
         let (span, image) = (image.span(), image.get_ref());
-        let registry = image.registry.as_ref().or(raw.registry.as_ref()).ok_or_else(|| {
+        let homes = self.homes((&image.registry, &image.registries), (&raw.registry, &raw.registries))?;
+        let (registry, homes) = homes.ok_or_else(|| {
             self.wrong(Some(span), "no registry, neither for this image nor for the file")
                 .hint("registry = \"registry.example.com\"")
         })?;
         self.check_image(image)?;
         self.call(&image.name, gathered)?;
         let mut files = self.files(image, directory)?;
+        let own = || Name {
+            registry: registry.clone(),
+            repository: image.repository.clone(),
+            // Which tag it has does not matter where another takes its place.
+            tag: Digest::of(b"").fallback_tag(),
+        };
+        let mut promotions = self.promotions(image, own, directory, &raw.version)?;
         let budget = image.budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
         for (variant, template) in image.tags.get_ref() {
             let digest = self.digest(template)?;
@@ -377,6 +402,7 @@ impl Page<'_> {
                 },
                 tags,
             };
+            let promotion = promotions.remove(variant);
             let files = files.remove(variant);
             if let (Some(digest), Some((Files { transport: Transport::DockerArchive, .. }, _))) =
                 (digest, &files)
@@ -386,7 +412,8 @@ impl Page<'_> {
                     .got(digest)
                     .hint("its digests are those of configs, which are image ids: source = \"docker-archive:FILE:@sha256:…\""));
             }
-            gathered.images.push(Variant { want, files, made: None, budget });
+            let homes = homes.clone();
+            gathered.images.push(Variant { want, files, homes, promotion, made: None, budget });
         }
         Ok(())
     }

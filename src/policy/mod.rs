@@ -5,6 +5,7 @@
 mod config;
 mod names;
 mod release;
+mod supply;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ pub struct Facts {
     pub at_origin: bool,
     /// Whether it says over which versions it can be installed.
     pub upgrades: bool,
+    /// Whether whoever installs it must have a licence.
+    pub licensed: bool,
     /// The variants that each image has in the release manifest, whatever part of it is exported.
     pub variants: Vec<(String, String)>,
     /// This moment: waivers end.
@@ -59,12 +62,23 @@ pub struct ImageFacts {
     pub pinned: bool,
     /// The most bytes that one platform may have, compressed.
     pub budget: Option<u64>,
+    /// What it was before, if it was promoted from there.
+    pub promoted: Option<Promoted>,
     /// What its further tags lead to where it comes from; with [`Need::Aliases`].
     pub aliases: Vec<(Tag, Digest)>,
     /// What in its documents is not as image-spec has it; with [`Need::Documents`].
     pub flaws: Vec<Flaw>,
     /// Each platform's build.
     pub builds: Vec<BuildFacts>,
+}
+
+/// What an image was before: whatever it is called now, it must be the same.
+#[derive(Clone, Debug)]
+pub struct Promoted {
+    /// Its digest there.
+    pub digest: Digest,
+    /// Who says so: a tag, a receipt, a bundle.
+    pub origin: String,
 }
 
 /// What is known of one platform's build of an image.
@@ -135,6 +149,8 @@ enum About {
 pub const RULES: &[Rule] = &[
     release::SIGNED,
     release::UPGRADE,
+    supply::ENTITLEMENT,
+    supply::PROMOTION,
     names::REGISTRY,
     names::NAMES,
     names::DEVELOPMENT,
@@ -230,7 +246,7 @@ impl Rule {
             RuleId::Latest => facts.channel != Channel::Development,
             RuleId::Development => facts.channel == Channel::Production,
             RuleId::Variants | RuleId::Platforms => facts.whole,
-            RuleId::Aliases | RuleId::Pinned => facts.at_origin,
+            RuleId::Aliases | RuleId::Pinned | RuleId::Promotion => facts.at_origin,
             _ => true,
         }
     }
@@ -250,6 +266,7 @@ impl Rule {
 
 /// Rules that have nothing to judge by until `[policy]` says what is agreed.
 const WORDED: &[RuleId] = &[
+    RuleId::Promotion,
     RuleId::Registry,
     RuleId::Names,
     RuleId::Development,

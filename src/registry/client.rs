@@ -106,6 +106,11 @@ impl Client {
         Repository::new(self.clone(), self.endpoint(registry, repository.as_str()))
     }
 
+    /// Who is told about what is worth a line.
+    pub fn note(&self) -> Arc<dyn Fn(&str) + Send + Sync> {
+        self.0.note.clone()
+    }
+
     /// Whether the registry is there, speaks the distribution API, and takes the login at hand.
     pub async fn ping(&self, registry: &oci::Registry) -> Result<()> {
         let endpoint = self.endpoint(registry, "");

@@ -35,6 +35,12 @@ impl KeyId {
         Digest::from_hex(hex).map(KeyId)
     }
 
+    /// The id of these 32 bytes.
+    pub(super) fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        KeyId::from_hex(&hex)
+    }
+
     /// The first 16 digits, for tables.
     pub fn short(&self) -> String {
         self.to_string().chars().take(16).collect()

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::root::store;
-use super::rules::{Bearer, Quorum, RULES, Rules, wrong};
-use super::{KeyId, PublicKey, Root, Signature};
+use super::rules::{Bearer, Quorum, RULES, Rules, signs_licenses, wrong};
+use super::{KeyId, License, PublicKey, Root, SealedLicense, Signature};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::release::Moment;
@@ -15,6 +15,8 @@ use crate::release::Moment;
 pub struct Keyring {
     place: String,
     keys: Vec<Key>,
+    /// Those that sign licences, and no bundle.
+    licensing: Vec<Key>,
     rules: Rules,
     /// Whether expired bundles were asked for.
     expired_wanted: bool,
@@ -107,6 +109,8 @@ pub struct Listed<'a> {
     pub not_after: Option<Moment>,
     /// Why it counts no longer.
     pub revoked: Option<&'a str>,
+    /// Whether it signs licences, and no bundle.
+    pub licenses: bool,
 }
 
 impl Keyring {
@@ -125,7 +129,8 @@ impl Keyring {
         let key =
             Key { id: public.id(), public, names: vec![name.to_owned()], not_after: None, revoked: None };
         let rules = Rules { general: Some(Quorum::default()), ..Rules::default() };
-        Keyring { place: name.to_owned(), keys: vec![key], rules, expired_wanted: false }
+        let (place, licensing) = (name.to_owned(), Vec::new());
+        Keyring { place, keys: vec![key], licensing, rules, expired_wanted: false }
     }
 
     /// The keys in these files under these rules.
@@ -159,7 +164,14 @@ impl Keyring {
             // A key under two names ends to count when the first of its limits is reached.
             key.not_after = key.names.iter().filter_map(|name| rules.not_after.get(name).copied()).min();
         }
-        let ring = Keyring { place: place.to_owned(), keys, rules, expired_wanted: false };
+        let for_licenses = |key: &Key| key.names.iter().any(|name| rules.license.contains(name));
+        let (licensing, keys): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(for_licenses);
+        let named_otherwise =
+            |key: &Key| key.names.iter().find(|name| !rules.license.contains(name)).cloned();
+        if let Some(name) = licensing.iter().find_map(named_otherwise) {
+            return Err(signs_licenses(&name));
+        }
+        let ring = Keyring { place: place.to_owned(), keys, licensing, rules, expired_wanted: false };
         ring.check()?;
         Ok(ring)
     }
@@ -175,14 +187,16 @@ impl Keyring {
                 "copy the release team's public key (….pub.pem) into it, after checking its key id with them",
             ));
         }
-        let known = |name: &String| self.keys.iter().any(|key| key.names.contains(name));
+        let all = || self.keys.iter().chain(&self.licensing);
+        let known = |name: &String| all().any(|key| key.names.contains(name));
         let named = self
             .rules
             .quorums()
             .flat_map(|quorum| quorum.keys.iter().flatten())
-            .chain(self.rules.not_after.keys());
+            .chain(self.rules.not_after.keys())
+            .chain(&self.rules.license);
         if let Some(unknown) = named.into_iter().find(|name| !known(name)) {
-            let names = self.keys.iter().flat_map(|key| &key.names).cloned().collect::<Vec<_>>();
+            let names = all().flat_map(|key| &key.names).cloned().collect::<Vec<_>>();
             return Err(wrong("speaks of a key that the store does not hold")
                 .got(format_args!("{unknown:?}"))
                 .expected(format_args!("one of {} (the file's name without .pub.pem)", names.join(", "))));
@@ -229,11 +243,14 @@ impl Keyring {
 
     /// The keys, for people.
     pub fn keys(&self) -> impl Iterator<Item = Listed<'_>> {
-        self.keys.iter().map(|key| Listed {
+        let bundles = self.keys.iter().map(|key| (key, false));
+        let all = bundles.chain(self.licensing.iter().map(|key| (key, true)));
+        all.map(|(key, licenses)| Listed {
             id: key.id,
             names: &key.names,
             not_after: key.not_after,
             revoked: key.revoked.as_deref(),
+            licenses,
         })
     }
 
@@ -273,16 +290,22 @@ impl Keyring {
     /// What the store says, in lines for people; the same for the same content.
     pub fn lines(&self, now: Moment) -> Vec<String> {
         let mut lines = Vec::new();
-        for key in &self.keys {
+        for (key, what) in self
+            .keys
+            .iter()
+            .map(|key| (key, ""))
+            .chain(self.licensing.iter().map(|key| (key, ", for licences")))
+        {
             let counts = match (&key.revoked, key.not_after) {
                 (Some(reason), _) => format!("revoked: {reason}"),
                 (None, Some(end)) if end <= now => format!("counted until {end}"),
                 (None, Some(end)) => format!("counts until {end}"),
                 (None, None) => "counts".to_owned(),
             };
-            lines.push(format!("key {} {}: {counts}", key.id, key.names.join(", ")));
+            lines.push(format!("key {} {}: {counts}{what}", key.id, key.names.join(", ")));
         }
-        let absent = self.rules.revoked.iter().filter(|(id, _)| self.keys.iter().all(|key| key.id != **id));
+        let there = |id: &KeyId| self.keys.iter().chain(&self.licensing).any(|key| key.id == *id);
+        let absent = self.rules.revoked.iter().filter(|(id, _)| !there(id));
         lines.extend(absent.map(|(id, reason)| format!("key {id}: revoked: {reason}")));
         lines.extend(self.rules.special.iter().map(|rule| format!("{rule}: {}", rule.quorum)));
         lines.extend(self.rules.general.as_ref().map(|general| format!("every bundle: {general}")));
@@ -358,6 +381,54 @@ impl Keyring {
                 true => self.untrusted(claims),
                 false => not_enough(&proven, least, self.names(|key| self.rules.asks_for(&key.names))),
             })),
+        }
+    }
+
+    /// What a licence says, if a key for licences signed it. Nothing of it is parsed before.
+    ///
+    /// # Errors
+    /// `SignatureUntrusted` where the key that it names did not sign it; `LicenseRefused` where no key for licences
+    /// did; `KeyRevoked` and `KeyExpired`.
+    pub fn license(&self, sealed: &SealedLicense, now: Moment) -> Result<(License, Signer)> {
+        if self.licensing.is_empty() {
+            return Err(Error::new(Kind::LicenseRefused, "the trust store has no key for licences")
+                .at(&self.place)
+                .hint(format_args!(
+                    "put the vendor's public key into it, and say in its {RULES}: [license] keys = [\"vendor\"]"
+                )));
+        }
+        if let Some(reason) = self.rules.revoked.get(&sealed.id) {
+            return Err(revoked(&sealed.id.to_string(), reason));
+        }
+        let text = sealed.signed();
+        let signs = |key: &&Key| key.public.verifies(&text, &sealed.signature);
+        let Some(key) = self.licensing.iter().find(signs) else {
+            return Err(self.license_by_nobody(sealed));
+        };
+        match (&key.revoked, key.not_after.filter(|end| *end <= now)) {
+            (Some(reason), _) => Err(revoked(&key.shown(), reason)),
+            (None, Some(end)) => Err(expired(key, end, now)),
+            (None, None) => Ok((sealed.opened()?, key.signer())),
+        }
+    }
+
+    fn license_by_nobody(&self, sealed: &SealedLicense) -> Error {
+        let is_named = |key: &&Key| key.id == sealed.id;
+        let expected = self.licensing.iter().map(Key::shown).collect::<Vec<_>>().join(", ");
+        if let Some(key) = self.licensing.iter().find(is_named) {
+            return Error::new(Kind::SignatureUntrusted, "the licence was changed after it was signed")
+                .got(format_args!("a signature that names {}", key.shown()))
+                .hint("get it again from the vendor");
+        }
+        let refused = |what: &str| {
+            Error::new(Kind::LicenseRefused, what.to_owned())
+                .got(sealed.id)
+                .expected(format_args!("one of {expected} (in {})", self.place))
+                .hint("ask the vendor which key signs licences, over another channel")
+        };
+        match self.keys.iter().find(is_named) {
+            Some(_) => refused("the licence is signed with a key that signs bundles, and no licences"),
+            None => refused("the licence is not signed with a key for licences of the trust store"),
         }
     }
 

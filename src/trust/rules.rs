@@ -31,6 +31,8 @@ pub struct Rules {
     pub special: Vec<Rule>,
     /// Who may change the store by a bundle.
     pub root: Option<Quorum>,
+    /// The names of the keys that sign licences, and nothing else.
+    pub license: Vec<String>,
     /// When keys end to count, by their names.
     pub not_after: BTreeMap<String, Moment>,
     /// Keys that count no longer, and why.
@@ -172,16 +174,24 @@ impl Rules {
             })?;
             revoked.insert(id, entry.reason);
         }
-        Ok(Rules {
+        let rules = Rules {
             version: raw.version,
             epoch: raw.epoch,
             allow_expired: raw.allow_expired,
             general,
             special,
             root: raw.root.map(|root| Quorum::new(root.threshold, root.keys)).transpose()?,
+            license: raw
+                .license
+                .map(|license| license.keys)
+                .map_or(Ok(Vec::new()), |keys| Quorum::new(None, Some(keys.clone())).map(|_| keys))?,
             not_after: raw.key.into_iter().filter_map(|(name, key)| Some((name, key.not_after?))).collect(),
             revoked,
-        })
+        };
+        let both =
+            |quorum: &Quorum| quorum.keys.iter().flatten().find(|key| rules.license.contains(key)).cloned();
+        let twofold = rules.quorums().find_map(both);
+        twofold.map_or(Ok(rules), |key| Err(signs_licenses(&key)))
     }
 }
 
@@ -239,6 +249,7 @@ struct Raw {
     #[serde(default)]
     rule: Vec<RawRule>,
     root: Option<RawRoot>,
+    license: Option<RawLicense>,
     #[serde(default)]
     revoked: Vec<RawRevoked>,
 }
@@ -264,6 +275,12 @@ struct RawRule {
 struct RawRoot {
     keys: Option<Vec<String>>,
     threshold: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLicense {
+    keys: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -317,6 +334,13 @@ fn given<T>(list: Option<Vec<T>>, what: &str) -> Result<Vec<T>> {
 fn repeated(names: &[String]) -> Option<&String> {
     let mut seen = HashSet::new();
     names.iter().find(|name| !seen.insert(*name))
+}
+
+/// A key has one right or the other: whoever sells licences does not cut releases.
+pub(super) fn signs_licenses(key: &str) -> Error {
+    wrong("a key that signs licences signs nothing else")
+        .got(format_args!("{key:?}, which is to sign bundles, too"))
+        .hint("make another key for licences: sealift key new vendor")
 }
 
 /// A failure of the rules.

@@ -29,6 +29,8 @@ pub struct OfManifest {
     pub narrow: Narrow,
     /// Where images are looked for instead of where they are named.
     pub mirrors: Vec<Mirror>,
+    /// What bundles are judged by that images are promoted from.
+    pub site: Site,
     /// Transfers at once.
     pub jobs: usize,
 }
@@ -36,10 +38,10 @@ pub struct OfManifest {
 impl OfManifest {
     /// Does what export does before anything is written. Who signs is said there.
     pub async fn judge(self, client: &registry::Client) -> Result<Verdicts> {
-        let OfManifest { manifest, narrow, mirrors, jobs } = self;
+        let OfManifest { manifest, narrow, mirrors, site, jobs } = self;
         // No bundle is made, so no time is stated, and an image from the future is no matter here.
         let created = Some(Moment::default());
-        let export = Export { manifest, narrow, mirrors, created, signatures: None, jobs, rate: None };
+        let export = Export { manifest, narrow, mirrors, created, site, signatures: None, jobs, rate: None };
         Ok(export.prepare(client).await?.verdicts)
     }
 }
@@ -120,6 +122,7 @@ fn of_bundle(statement: &Statement, manifest: &Manifest, narrow: &Narrow, keys: 
         whole: narrow.is_everything(),
         at_origin: false,
         upgrades: statement.upgrades_from.is_some(),
+        licensed: statement.license.is_some(),
         variants: images.map(|image| (image.name.clone(), image.variant.clone())).collect(),
         now: Moment::now(),
     }

@@ -82,7 +82,7 @@ impl Stage {
         let client = registry::Client::new(registry::Options::default())?;
         let variants = self.release()?.images;
         let layout = format!("registry.example.com=oci:{}", self.0.join("images").display()).parse()?;
-        let sources = places::sources(&variants, &[layout], &client).await?;
+        let sources = places::sources(&variants, &[layout], &mut places::Opener::new(&client)).await?;
         let wants: Vec<_> = variants.into_iter().map(|variant| variant.want).collect();
         let plan = Arc::new(resolve(&wants, &sources).await?);
         let there: Destination = format!("docker://{registry}").parse()?;

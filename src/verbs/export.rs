@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::facts::{self, Terms};
 use super::output::{self, Target, Words};
-use super::places::{self, Mirror};
+use super::places::{self, Mirror, Opener};
+use super::promotion::Promoter;
+use super::site::Site;
 use crate::bundle::{Draft, Out, Sealing, check_target, pour};
 use crate::content::{Rate, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::manifest::{Manifest, Narrow};
+use crate::manifest::{Manifest, Narrow, Promotion};
 use crate::oci::Descriptor;
 use crate::plan::{Ahead, Done, Place, Plan, Sources, Transfer, resolve};
 use crate::policy::{self, Judge, Verdicts};
@@ -29,6 +31,8 @@ pub struct Export {
     pub mirrors: Vec<Mirror>,
     /// The time the bundle states; else the newest that an image states.
     pub created: Option<Moment>,
+    /// What bundles are judged by that images are promoted from.
+    pub site: Site,
     /// Keys that will sign it, where that is known.
     pub signatures: Option<usize>,
     /// Transfers at once.
@@ -74,6 +78,12 @@ impl Export {
         check_output(target, keys.iter().chain([&self.manifest]).chain(&named))
     }
 
+    /// Whether anything is promoted from a bundle, and so judged by a trust store.
+    pub fn judges(&self) -> Result<bool> {
+        let images = Manifest::load(&self.manifest)?.images;
+        Ok(images.iter().any(|variant| matches!(variant.promotion, Some(Promotion::Bundle(_)))))
+    }
+
     /// Reads the manifest and the documents of all its images.
     pub async fn prepare(self, client: &registry::Client) -> Result<Prepared> {
         let mut manifest = Manifest::load(&self.manifest)?;
@@ -81,10 +91,15 @@ impl Export {
         policy::require_words(&manifest.rules).map_err(|e| e.at(self.manifest.display()))?;
         let judge = facts::of_release(&manifest, self.signatures, &self.narrow, Moment::now());
         manifest.narrow(&self.narrow)?;
-        let sources = places::sources(&manifest.images, &self.mirrors, client).await?;
+        let terms: Vec<_> = manifest.images.iter().map(Terms::of).collect();
+        let mut opener = Opener::new(client);
+        let mut sources = places::sources(&manifest.images, &self.mirrors, &mut opener).await?;
+        let promoter = Promoter { mirrors: &self.mirrors, site: &self.site, note: client.note() };
+        let promoted = promoter.promote(&mut manifest.images, &mut sources, &mut opener).await?;
         let wants: Vec<_> = manifest.images.iter().map(|variant| variant.want.clone()).collect();
         let plan = Arc::new(resolve(&wants, &sources).await?);
-        let terms: Vec<_> = manifest.images.iter().map(Terms::of).collect();
+        let terms: Vec<_> =
+            terms.into_iter().zip(promoted).map(|(terms, promoted)| Terms { promoted, ..terms }).collect();
         let judge = Judge::new(judge, &manifest.rules);
         let verdicts = facts::judge(judge, &plan, &sources, &terms).await?;
         let release = Release {
@@ -99,6 +114,7 @@ impl Export {
             },
             expires: manifest.expires,
             upgrades_from: manifest.upgrades_from,
+            license: manifest.license,
             trust_root: manifest.trust_root.map(Into::into),
         };
         let (jobs, rate, record) = (self.jobs, self.rate, verdicts.record());

@@ -15,7 +15,7 @@ use crate::oci::{
     config_deviations, deviations,
 };
 use crate::plan::{Image, Node, Plan, Sources, Target};
-use crate::policy::{BuildFacts, Facts, Flaw, ImageFacts, Judge, Need, Verdicts};
+use crate::policy::{BuildFacts, Facts, Flaw, ImageFacts, Judge, Need, Promoted, Verdicts};
 use crate::release::Moment;
 
 /// What a release manifest says of an image, for its rules.
@@ -27,6 +27,8 @@ pub struct Terms {
     pub pinned: bool,
     /// Whether its source was asked for by something else than its name: further tags say nothing there.
     pub picked: bool,
+    /// What it was before.
+    pub promoted: Option<Promoted>,
 }
 
 impl Terms {
@@ -38,7 +40,7 @@ impl Terms {
         };
         // What is made of files at hand needs no digest to be known.
         let picked = matches!(variant.files, Some((_, Finding::Picked(_) | Finding::Only)));
-        Terms { budget: variant.budget, pinned: pinned || variant.made.is_some(), picked }
+        Terms { budget: variant.budget, pinned: pinned || variant.made.is_some(), picked, promoted: None }
     }
 }
 
@@ -53,6 +55,7 @@ pub fn of_release(manifest: &Manifest, keys: Option<usize>, narrow: &Narrow, now
         whole: narrow.is_everything(),
         at_origin: true,
         upgrades: manifest.upgrades_from.is_some(),
+        licensed: manifest.license.is_some(),
         variants: names.map(|one| (one.want.image.clone(), one.want.variant.clone())).collect(),
         now,
     }
@@ -120,6 +123,7 @@ impl Gatherer<'_> {
             runs: !belongs_to_all(&image.variant),
             pinned: terms.pinned,
             budget: terms.budget,
+            promoted: terms.promoted.clone(),
             aliases: match judge.needs(Need::Aliases) && !terms.picked {
                 true => aliases(image, source).await?,
                 false => Vec::new(),

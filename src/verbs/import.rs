@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::archive::{self, Arranged};
 use super::inspect::{SignerRecord, signer_records};
+use super::license;
 use super::output::Target;
 use super::places::{self, Destination, Form, Renaming};
 use super::site::{Site, sighting};
@@ -39,6 +40,8 @@ pub struct Import {
     pub destination: Destination,
     /// Renamings of repositories.
     pub renamings: Vec<Renaming>,
+    /// The licence, for bundles that ask for one.
+    pub license: Option<PathBuf>,
     /// Restrictions to parts of the bundle.
     pub narrow: Narrow,
     /// What becomes of indexes of which entries were left out; else what the destination takes.
@@ -170,6 +173,7 @@ async fn from_file(
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
     let opened = verify::opened(path, &order.site, &watch).await?;
+    license::demand(order.license.as_deref(), opened.statement(), &order.site, &*watch)?;
     let held = order.admit(sighting(opened.statement(), opened.signers(), opened.identity()))?;
     let wants = order.wanted(opened.statement(), opened.wants()?)?;
     order.reach(client, Some(path)).await?;
@@ -215,6 +219,7 @@ async fn from_pipe(
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
     let piped = verify::received(input, name, &order.site, &watch).await?;
+    license::demand(order.license.as_deref(), piped.statement(), &order.site, &*watch)?;
     let held = order.admit(sighting(piped.statement(), piped.signers(), piped.identity()))?;
     let wants = order.wanted(piped.statement(), piped.wants()?)?;
     order.reach(client, None).await?;

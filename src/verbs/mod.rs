@@ -4,13 +4,16 @@
 pub mod archive;
 pub mod check;
 pub mod demo;
+pub mod diff;
 pub mod export;
 pub mod facts;
 pub mod import;
 pub mod inspect;
 pub mod key;
+pub mod license;
 pub mod output;
 pub mod places;
+pub mod promotion;
 pub mod serve;
 pub mod sign;
 pub mod site;

@@ -2,17 +2,19 @@
 //! and sinks.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use super::archive::Blank;
 use crate::artifact::{self, ChartsOnly, Recipe};
-use crate::content::{Remembered, Source, file};
+use crate::content::{Alternative, Failover, Remembered, Source, Standing, file};
 use crate::docker_archive::{DockerArchive, DockerSource, Packers};
 use crate::error::{Error, Kind, Result, Side};
 use crate::layout::{Layout, LayoutSink, LayoutSource};
-use crate::manifest::{self, CHART, Variant};
+use crate::manifest::{self, CHART, Promotion, Variant};
 use crate::oci::{Files, Finding, Name, Registry, Repository, Transport};
 use crate::plan::{Image, Place, Plan, Sources};
 use crate::registry;
@@ -30,6 +32,23 @@ enum MirrorTarget {
     Registry(String),
     Files(Files),
     Store(PathBuf),
+}
+
+impl Mirror {
+    /// Whether it is about a repository of this full name.
+    fn fits(&self, full: &str) -> bool {
+        below(full, &self.from).is_some()
+    }
+
+    /// Whether it is about any of these.
+    pub fn fits_any(&self, names: &[String]) -> bool {
+        names.iter().any(|name| self.fits(name))
+    }
+
+    /// What it is about.
+    pub fn from(&self) -> &str {
+        &self.from
+    }
 }
 
 impl FromStr for Mirror {
@@ -95,54 +114,103 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The source of each variant: what it is made of, files of its own, a mirror, or the registry it is named after.
-pub async fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry::Client) -> Result<Sources> {
-    let room = Remembered::room();
-    let mut opened: HashMap<String, Arc<dyn Source>> = HashMap::new();
-    let mut stores = Stores::default();
-    let mut archives = Archives::default();
+/// The source of each variant: what it is made of, files of its own, mirrors, or the registries that it lies in.
+pub async fn sources(variants: &[Variant], mirrors: &[Mirror], opener: &mut Opener<'_>) -> Result<Sources> {
     let mut sources = Vec::new();
     for variant in variants {
-        let origin = Origin::of(variant, mirrors)?;
         let chart = variant.want.variant == CHART && variant.made.is_none();
-        let key = format!("{origin:?} {chart}");
-        if let Some(source) = opened.get(&key) {
-            sources.push(source.clone());
-            continue;
-        }
-        let source: Arc<dyn Source> = match origin {
-            Origin::Files(files, finding) => {
-                archives.source(&files, finding).await.map_err(|e| e.side(Side::Source))?
-            }
-            Origin::Repository(registry, repository) => Arc::new(client.repository(&registry, &repository)),
-            Origin::Store(directory, repository) => {
-                Arc::new(stores.at(&directory, store::existing)?.shelf(&repository))
-            }
-            Origin::Made(recipe) => Arc::new(artifact::Made::new(recipe)),
-        };
-        let source = if chart { Arc::new(ChartsOnly(source)) } else { source };
-        let source: Arc<dyn Source> = Arc::new(Remembered::new(source, room.clone()));
-        opened.insert(key, source.clone());
-        sources.push(source);
+        sources.push(opener.source(Origin::of(variant, mirrors)?, chart).await?);
     }
     Ok(sources)
+}
+
+/// Opens places, each once for all that is taken from it.
+pub struct Opener<'a> {
+    client: &'a registry::Client,
+    room: Arc<AtomicUsize>,
+    known: HashMap<String, Arc<dyn Source>>,
+    stores: Stores,
+    archives: Archives,
+    standings: HashMap<String, Standing>,
+}
+
+impl<'a> Opener<'a> {
+    /// Opens registries by this client.
+    pub fn new(client: &'a registry::Client) -> Self {
+        Opener {
+            client,
+            room: Remembered::room(),
+            known: HashMap::new(),
+            stores: Stores::default(),
+            archives: Archives::default(),
+            standings: HashMap::new(),
+        }
+    }
+
+    /// The source that these are together: the first of them, and the others where it fails.
+    pub(super) async fn source(&mut self, mut origins: Vec<Origin>, chart: bool) -> Result<Arc<dyn Source>> {
+        let key = format!("{origins:?} {chart}");
+        if let Some(source) = self.known.get(&key) {
+            return Ok(source.clone());
+        }
+        let source = match origins.len() {
+            1 => self.open(origins.remove(0)).await?,
+            _ => {
+                let mut places = Vec::new();
+                for origin in origins {
+                    let standing = self.standings.entry(origin.host()).or_default().clone();
+                    places.push(Alternative {
+                        name: origin.to_string(),
+                        source: self.open(origin).await?,
+                        standing,
+                    });
+                }
+                Arc::new(Failover::new(places, self.client.note()))
+            }
+        };
+        let source = if chart { Arc::new(ChartsOnly(source)) } else { source };
+        let source: Arc<dyn Source> = Arc::new(Remembered::new(source, self.room.clone()));
+        self.known.insert(key, source.clone());
+        Ok(source)
+    }
+
+    async fn open(&mut self, origin: Origin) -> Result<Arc<dyn Source>> {
+        Ok(match origin {
+            Origin::Files(files, finding) => {
+                self.archives.source(&files, finding).await.map_err(|e| e.side(Side::Source))?
+            }
+            Origin::Repository(registry, repository) => {
+                Arc::new(self.client.repository(&registry, &repository))
+            }
+            Origin::Store(directory, repository) => {
+                Arc::new(self.stores.at(&directory, store::existing)?.shelf(&repository))
+            }
+            Origin::Made(recipe) => Arc::new(artifact::Made::new(recipe)),
+        })
+    }
 }
 
 /// Files that are read for the variants, if they are there.
 pub fn inputs(variants: &[Variant], mirrors: &[Mirror]) -> Result<Vec<PathBuf>> {
     let mut inputs = Vec::new();
     for variant in variants {
-        match Origin::of(variant, mirrors)? {
-            Origin::Files(files, _) => inputs.push(files.path),
-            Origin::Made(recipe) => inputs.extend(recipe.files()),
-            Origin::Repository(..) | Origin::Store(..) => {}
+        if let Some(Promotion::Receipt(path) | Promotion::Bundle(path)) = &variant.promotion {
+            inputs.push(path.clone());
+        }
+        for origin in Origin::of(variant, mirrors)? {
+            match origin {
+                Origin::Files(files, _) => inputs.push(files.path),
+                Origin::Made(recipe) => inputs.extend(recipe.files()),
+                Origin::Repository(..) | Origin::Store(..) => {}
+            }
         }
     }
     Ok(inputs)
 }
 
+/// Where something is taken from.
 #[derive(Debug)]
-enum Origin {
+pub(super) enum Origin {
     Files(Files, Finding),
     Repository(Registry, Repository),
     Store(PathBuf, Repository),
@@ -160,33 +228,63 @@ fn recipe(made: &manifest::Made) -> Recipe {
 }
 
 impl Origin {
-    fn of(variant: &Variant, mirrors: &[Mirror]) -> Result<Self> {
+    /// The places of a variant, in the order in which they are tried.
+    fn of(variant: &Variant, mirrors: &[Mirror]) -> Result<Vec<Self>> {
         if let Some(made) = &variant.made {
-            return Ok(Origin::Made(recipe(made)));
+            return Ok(vec![Origin::Made(recipe(made))]);
         }
         if let Some((files, finding)) = &variant.files {
-            return Ok(Origin::Files(files.clone(), finding.clone()));
+            return Ok(vec![Origin::Files(files.clone(), finding.clone())]);
         }
         let name = &variant.want.source;
-        let full = format!("{}/{}", name.registry, name.repository);
-        let fitting = mirrors.iter().filter_map(|mirror| Some((mirror, below(&full, &mirror.from)?)));
+        // Where what the images are called is no place of theirs, a mirror of that name takes the place of all.
+        let own = format!("{}/{}", name.registry, name.repository);
+        let named = variant.homes.iter().any(|home| home.name(&name.repository) == own);
+        if variant.homes.is_empty() || !named && mirrors.iter().any(|mirror| mirror.fits(&own)) {
+            return Ok(vec![Origin::named(&own, &name.repository, mirrors)?]);
+        }
+        let homes = variant.homes.iter();
+        homes.map(|home| Origin::named(&home.name(&name.repository), &name.repository, mirrors)).collect()
+    }
+
+    /// A repository by its full name, or what a mirror puts in its place; `repository` is its name in a store.
+    pub(super) fn named(full: &str, repository: &Repository, mirrors: &[Mirror]) -> Result<Self> {
+        let fitting = mirrors.iter().filter_map(|mirror| Some((mirror, below(full, &mirror.from)?)));
+        let to_registry = |address: &str, what: &'static str| match split_host(address)? {
+            (registry, Some(repository)) => Ok(Origin::Repository(registry, repository)),
+            (_, None) => Err(Error::new(Kind::RefInvalid, what).got(address)),
+        };
         match fitting.max_by_key(|(mirror, _)| mirror.from.len()) {
-            None => Ok(Origin::Repository(name.registry.clone(), name.repository.clone())),
+            None => to_registry(full, "a name without a repository"),
             Some((Mirror { to: MirrorTarget::Files(files), .. }, _)) => {
                 Ok(Origin::Files(files.clone(), Finding::Full))
             }
             // The store of a registry that has these images under their own names.
             Some((Mirror { to: MirrorTarget::Store(directory), .. }, _)) => {
-                Ok(Origin::Store(directory.clone(), name.repository.clone()))
+                Ok(Origin::Store(directory.clone(), repository.clone()))
             }
             Some((Mirror { to: MirrorTarget::Registry(to), .. }, rest)) => {
-                match split_host(&format!("{to}{rest}"))? {
-                    (registry, Some(repository)) => Ok(Origin::Repository(registry, repository)),
-                    (_, None) => {
-                        Err(Error::new(Kind::RefInvalid, "a mirror leaves no repository name").got(to))
-                    }
-                }
+                to_registry(&format!("{to}{rest}"), "a mirror leaves no repository name")
             }
+        }
+    }
+
+    /// What does well or badly as a whole.
+    fn host(&self) -> String {
+        match self {
+            Origin::Repository(registry, _) => registry.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Files(files, _) => files.fmt(f),
+            Origin::Repository(registry, repository) => write!(f, "{registry}/{repository}"),
+            Origin::Store(directory, repository) => write!(f, "store:{}, {repository}", directory.display()),
+            Origin::Made(_) => f.write_str("files"),
         }
     }
 }
@@ -424,26 +522,39 @@ pub fn check_renamings<'a>(
 ) -> Result<()> {
     let fits = |renaming: &Renaming, name: &Name| fitting(name, std::slice::from_ref(renaming)).is_some();
     match renamings.iter().find(|renaming| !names.clone().any(|name| fits(renaming, name))) {
-        Some(idle) => Err(fits_nothing("--map", &idle.from, names)),
+        Some(idle) => {
+            let names = names.map(|name| format!("{}/{}", name.registry, name.repository));
+            Err(fits_nothing("--map", &idle.from, names.collect()))
+        }
         None => Ok(()),
     }
 }
 
 /// The same for mirrors, where the images would be asked for at a place that was not meant.
 pub fn check_mirrors(mirrors: &[Mirror], variants: &[Variant]) -> Result<()> {
-    let pulled = variants.iter().filter(|variant| variant.files.is_none() && variant.made.is_none());
-    let names = pulled.map(|variant| &variant.want.source);
-    let fits = |mirror: &Mirror, name: &Name| {
-        below(&format!("{}/{}", name.registry, name.repository), &mirror.from).is_some()
-    };
-    match mirrors.iter().find(|mirror| !names.clone().any(|name| fits(mirror, name))) {
+    let names = names_to_mirror(variants);
+    match mirrors.iter().find(|mirror| !mirror.fits_any(&names)) {
         Some(idle) => Err(fits_nothing("--mirror", &idle.from, names)),
         None => Ok(()),
     }
 }
 
-fn fits_nothing<'a>(flag: &str, from: &str, names: impl Iterator<Item = &'a Name>) -> Error {
-    let mut names: Vec<_> = names.map(|name| format!("{}/{}", name.registry, name.repository)).collect();
+/// The full names of the repositories that a mirror can stand for.
+pub fn names_to_mirror(variants: &[Variant]) -> Vec<String> {
+    let mut names = Vec::new();
+    for variant in variants.iter().filter(|variant| variant.files.is_none() && variant.made.is_none()) {
+        let name = &variant.want.source;
+        names.push(format!("{}/{}", name.registry, name.repository));
+        names.extend(variant.homes.iter().map(|home| home.name(&name.repository)));
+        if let Some(Promotion::Tag(before)) = &variant.promotion {
+            names.push(format!("{}/{}", before.registry, before.repository));
+        }
+    }
+    names.dedup();
+    names
+}
+
+fn fits_nothing(flag: &str, from: &str, mut names: Vec<String>) -> Error {
     names.dedup();
     names.truncate(4);
     Error::new(Kind::EmptySelection, format!("{flag} fits no image"))

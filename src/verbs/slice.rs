@@ -79,6 +79,7 @@ fn judged(
         whole: narrow.is_everything(),
         at_origin: false,
         upgrades: statement.upgrades_from.is_some(),
+        licensed: statement.license.is_some(),
         variants: Vec::new(),
         now: Moment::now(),
     };
@@ -103,7 +104,7 @@ fn judged(
 }
 
 /// What the bundle says of its release holds for a part of it, too.
-fn release(statement: &Statement) -> Release {
+pub(super) fn release(statement: &Statement) -> Release {
     Release {
         name: statement.name.clone(),
         version: statement.version.clone(),
@@ -113,6 +114,7 @@ fn release(statement: &Statement) -> Release {
         created: statement.created,
         expires: statement.expires,
         upgrades_from: statement.upgrades_from.clone(),
+        license: statement.license,
         trust_root: statement.trust_root.clone().map(Into::into),
     }
 }

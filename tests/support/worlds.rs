@@ -141,9 +141,13 @@ fn app_catalog() -> Images {
         ("app/backend", image("backend", own("backend", "8000/tcp"))),
         ("app/worker", image("worker", own("worker", "8001/tcp"))),
         ("app/frontend", image("frontend", web.clone())),
-        ("ops/nginx", image("nginx", web)),
+        ("ops/nginx", image("nginx", web.clone())),
     ];
-    names.map(|(name, image)| (format!("registry.example.com/{name}:v1.8.2"), image)).into()
+    let mut images: Images =
+        names.map(|(name, image)| (format!("registry.example.com/{name}:v1.8.2"), image)).into();
+    // What staging had.
+    images.push(("registry.example.com/ops/nginx:sha-9f2c1ab".to_owned(), image("nginx", web)));
+    images
 }
 
 fn splectrum() -> Images {
