@@ -256,3 +256,6 @@ pub const SARIF_RULES: usize = 50_000;
 
 /// The name of one of these.
 pub const SARIF_RULE: usize = 256;
+
+/// Bytes of different licences that are counted: free texts may be there instead of names.
+pub const LICENCES: usize = 8 << 20;

@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod progress;
 mod report;
+mod sbom;
 mod verdicts;
 
 use std::ffi::OsString;
@@ -38,6 +39,7 @@ use crate::verbs::export::Export;
 use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
 use crate::verbs::output::Target;
+use crate::verbs::sbom::Asked;
 use crate::verbs::serve::{self, Front};
 use crate::verbs::site::{Site, sighting};
 use crate::verbs::slice::Slice;
@@ -46,7 +48,8 @@ use crate::verbs::{check, key, sign, store, trust, verify};
 
 use args::{
     CheckArgs, CheckForm, Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode,
-    RegistryArgs, ServeArgs, SignArgs, SparseMode, StoreVerb, TrustArgs, TrustVerb, Verb, VerifyArgs,
+    RegistryArgs, SbomArgs, ServeArgs, SignArgs, SparseMode, StoreVerb, TrustArgs, TrustVerb, Verb,
+    VerifyArgs,
 };
 
 /// Runs one command line, `arguments` including the program's name.
@@ -75,6 +78,7 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Import(args) => import_verb(args, progress),
         Verb::Inspect(args) => inspect_verb(args, progress),
         Verb::Check(args) => check_verb(args, progress),
+        Verb::Sbom(args) => sbom_verb(args, progress),
         Verb::Serve(args) => serve_verb(args, progress),
         Verb::Sign(args) => sign_verb(args, progress),
         Verb::Trust { verb } => trust_verb(verb, progress),
@@ -411,6 +415,26 @@ fn key_verb(verb: KeyVerb) -> Result<()> {
             }
         }
     }
+}
+
+fn sbom_verb(args: SbomArgs, progress: ProgressMode) -> Result<()> {
+    refuse_pipe(&args.bundle)?;
+    let asked = Asked {
+        bundle: args.bundle,
+        site: site(args.trust, args.expiry.allow_expired, Leave::default()),
+        narrow: narrow(args.narrow),
+        package: args.package,
+    };
+    let watch = progress::watcher(progress);
+    on_runtime(async move {
+        let listing = asked.list(&watch).await?;
+        drop(watch);
+        sbom::notes(&listing);
+        match args.licenses {
+            true => sbom::licences(&listing, args.output).await,
+            false => sbom::packages(&listing, args.output).await,
+        }
+    })
 }
 
 fn serve_verb(args: ServeArgs, progress: ProgressMode) -> Result<()> {

@@ -34,6 +34,8 @@ pub struct Place {
     pub way: Way,
     /// Whether its media types say that it is a report, so that it has to be one.
     pub declared: bool,
+    /// Whether they say that it is no SBOM.
+    pub scan: bool,
 }
 
 /// A report that was read; or one that could not be.
@@ -49,6 +51,9 @@ pub struct Found {
 
 /// Words of media types that evidence has. What is under another one is nothing of interest.
 const WORDS: [&str; 8] = ["spdx", "cyclonedx", "sarif", "trivy", "aquasec", "grype", "sbom", "vuln"];
+
+/// Those of them that say that it is a scan report.
+const SCANS: [&str; 5] = ["sarif", "trivy", "aquasec", "grype", "vuln"];
 
 /// Words of what may be anything.
 const ENVELOPES: [&str; 3] = ["in-toto", "dsse", "sigstore.bundle"];
@@ -221,7 +226,9 @@ fn layers(plan: &Plan, node: usize, subject: Digest, way: Way, kind: &str, found
         let by_kind = plain(&blob.media_type).then(|| says(kind)).unwrap_or_default();
         if may_be || by_kind.0 {
             let (document, blob, way) = (document.descriptor.digest, blob.clone(), way.clone());
-            found.push(Place { document, blob, subject, way, declared: is || by_kind.1 });
+            let words = format!("{} {kind}", blob.media_type).to_ascii_lowercase();
+            let scan = SCANS.iter().any(|word| words.contains(word)) && !words.contains("cyclonedx");
+            found.push(Place { document, blob, subject, way, declared: is || by_kind.1, scan });
         }
     }
 }
@@ -240,26 +247,41 @@ pub async fn gather(
     let identity = Identity::of(plan, image);
     let mut all = Vec::new();
     for place in places(plan, image, source).await? {
-        let mut refused = None;
-        let mut take = |package| each(&place, package).inspect_err(|_| refused = Some(()));
-        let report = report(&place, source, &mut take).await;
-        let report = match report {
-            Ok(None) if !place.declared => continue,
-            Ok(None) => Err("neither an SBOM nor a scan report".to_owned()),
-            Ok(Some(report)) => Ok(report),
-            Err(error) if is_its_own(&error) && refused.is_none() => Err(error.sentence()),
-            Err(error) => return Err(error),
-        };
-        let (report, builds) = match report {
-            Ok(report) => match identity.about(&report, &place.subject) {
-                Ok(builds) => (Ok(report), builds),
-                Err(error) => (Err(error.sentence()), identity.below(&place.subject)),
-            },
-            Err(why) => (Err(why), identity.below(&place.subject)),
-        };
-        all.push(Found { place, builds, report });
+        let mut take = |package| each(&place, package);
+        all.extend(look(&identity, &place, source, &mut take).await?);
     }
     Ok(all)
+}
+
+/// Reads what lies at a place; nothing where it is no report and was not said to be one.
+///
+/// # Errors
+/// As [`gather`].
+pub async fn look(
+    identity: &Identity,
+    place: &Place,
+    source: &dyn Source,
+    each: &mut (dyn FnMut(Package) -> Result<()> + Send),
+) -> Result<Option<Found>> {
+    let mut refused = false;
+    let mut take = |package| each(package).inspect_err(|_| refused = true);
+    let read = report(place, source, &mut take).await;
+    let report = match read {
+        Ok(None) if !place.declared => return Ok(None),
+        Ok(None) => Err("neither an SBOM nor a scan report".to_owned()),
+        Ok(Some(report)) => Ok(report),
+        Err(error) if is_its_own(&error) && !refused => Err(error.sentence()),
+        Err(error) => return Err(error),
+    };
+    let about = report.and_then(|report| {
+        let builds = identity.about(&report, &place.subject).map_err(|error| error.sentence())?;
+        Ok((report, builds))
+    });
+    let (report, builds) = match about {
+        Ok((report, builds)) => (Ok(report), builds),
+        Err(why) => (Err(why), identity.below(&place.subject)),
+    };
+    Ok(Some(Found { place: place.clone(), builds, report }))
 }
 
 async fn report(

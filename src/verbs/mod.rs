@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod key;
 pub mod output;
 pub mod places;
+pub mod sbom;
 pub mod serve;
 pub mod sign;
 pub mod site;
