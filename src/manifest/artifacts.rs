@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Gathered, Page, RawManifest, Variant};
+use super::{Gathered, Page, RawManifest, Reports, Variant};
 use crate::error::Result;
 use crate::oci::{Digest, Name, Registry, Repository, Transport};
 use crate::plan::{Attachments, Selection, Target, Want};
@@ -99,7 +99,11 @@ impl Page<'_> {
             Some(true) | None => Attachments::Asked,
         };
         let want = wanted(called.get_ref(), CHART, name, *pin, attachments);
-        self.add(&called, Variant { want, files: None, made, budget: None }, gathered)
+        self.add(
+            &called,
+            Variant { want, files: None, made, reports: Reports::default(), budget: None },
+            gathered,
+        )
     }
 
     /// Files that are one artifact.
@@ -122,7 +126,11 @@ impl Page<'_> {
             artifact_type: self.media_type(artifact_type)?,
         };
         let want = wanted(called.get_ref(), FILE, name, None, Attachments::Left);
-        self.add(called, Variant { want, files: None, made: Some(made), budget: None }, gathered)
+        self.add(
+            called,
+            Variant { want, files: None, made: Some(made), reports: Reports::default(), budget: None },
+            gathered,
+        )
     }
 
     fn home<T>(&self, raw: &RawManifest, own: &Option<Registry>, of: &Spanned<T>) -> Result<Registry> {

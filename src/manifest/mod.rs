@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod policy;
+mod reports;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
@@ -25,6 +26,7 @@ use crate::text::line_and_column;
 use crate::trust::Root;
 
 pub use artifacts::{CHART, Made, belongs_to_all};
+pub use reports::{ReportFile, Reports};
 
 /// What the file says, checked.
 #[derive(Clone, Debug)]
@@ -61,6 +63,8 @@ pub struct Variant {
     pub files: Option<(Files, Finding)>,
     /// What it is made of, instead of being taken from somewhere.
     pub made: Option<Made>,
+    /// Files that are attached to it.
+    pub reports: Reports,
     /// The most bytes one platform may have, compressed.
     pub budget: Option<u64>,
 }
@@ -118,6 +122,8 @@ struct RawImage {
     platforms: Option<Spanned<Vec<Platform>>>,
     optional_platforms: Option<Vec<Platform>>,
     referrers: Option<bool>,
+    sbom: Option<Spanned<reports::Templates>>,
+    scan: Option<Spanned<reports::Templates>>,
 }
 
 /// A source for all variants, or one for each.
@@ -361,6 +367,8 @@ impl Page<'_> {
                     .wrong(Some(template.span()), what)
                     .hint("give each variant a tag of its own"));
             }
+            let left = image.referrers.or(raw.referrers) == Some(false);
+            let files_attached = self.reports(image, variant, &tags, &raw.version, directory)?;
             let tag = tags.first().ok_or_else(|| self.wrong(Some(template.span()), "no tag"))?;
             let want = Want {
                 image: image.name.get_ref().clone(),
@@ -371,12 +379,13 @@ impl Page<'_> {
                     None => Target::Tagged { pin: image.pin.get(variant).map(|pin| *pin.get_ref()) },
                 },
                 selection: Selection { without: Vec::new(), only: self.platforms(raw, image)? },
-                attachments: match image.referrers.or(raw.referrers) {
-                    Some(false) => Attachments::Left,
-                    Some(true) | None => Attachments::Asked,
+                attachments: match left && files_attached.is_empty() {
+                    true => Attachments::Left,
+                    false => Attachments::Asked,
                 },
                 tags,
             };
+            let reports = Reports { files: files_attached, alone: left };
             let files = files.remove(variant);
             if let (Some(digest), Some((Files { transport: Transport::DockerArchive, .. }, _))) =
                 (digest, &files)
@@ -386,7 +395,7 @@ impl Page<'_> {
                     .got(digest)
                     .hint("its digests are those of configs, which are image ids: source = \"docker-archive:FILE:@sha256:…\""));
             }
-            gathered.images.push(Variant { want, files, made: None, budget });
+            gathered.images.push(Variant { want, files, made: None, reports, budget });
         }
         Ok(())
     }

@@ -7,12 +7,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::archive::Blank;
-use crate::artifact::{self, ChartsOnly, Recipe};
+use crate::artifact::{self, Accompanied, ChartsOnly, Recipe, Template};
 use crate::content::{Remembered, Source, file};
 use crate::docker_archive::{DockerArchive, DockerSource, Packers};
 use crate::error::{Error, Kind, Result, Side};
 use crate::layout::{Layout, LayoutSink, LayoutSource};
-use crate::manifest::{self, CHART, Variant};
+use crate::manifest::{self, CHART, ReportFile, Reports, Variant};
 use crate::oci::{Files, Finding, Name, Registry, Repository, Transport};
 use crate::plan::{Image, Place, Plan, Sources};
 use crate::registry;
@@ -107,7 +107,7 @@ pub async fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry
         let chart = variant.want.variant == CHART && variant.made.is_none();
         let key = format!("{origin:?} {chart}");
         if let Some(source) = opened.get(&key) {
-            sources.push(source.clone());
+            sources.push(accompanied(variant, source.clone()));
             continue;
         }
         let source: Arc<dyn Source> = match origin {
@@ -123,9 +123,23 @@ pub async fn sources(variants: &[Variant], mirrors: &[Mirror], client: &registry
         let source = if chart { Arc::new(ChartsOnly(source)) } else { source };
         let source: Arc<dyn Source> = Arc::new(Remembered::new(source, room.clone()));
         opened.insert(key, source.clone());
-        sources.push(source);
+        sources.push(accompanied(variant, source));
     }
     Ok(sources)
+}
+
+/// The source of a variant that files are attached to.
+fn accompanied(variant: &Variant, source: Arc<dyn Source>) -> Arc<dyn Source> {
+    let Reports { files, alone } = &variant.reports;
+    if files.is_empty() {
+        return source;
+    }
+    let templates = files.iter().cloned().map(|ReportFile { directory, template, sbom }| Template {
+        directory,
+        path: template,
+        sbom,
+    });
+    Arc::new(Accompanied::new(source, templates.collect(), *alone))
 }
 
 /// Files that are read for the variants, if they are there.
