@@ -259,3 +259,6 @@ pub const SARIF_RULE: usize = 256;
 
 /// Bytes of different licences that are counted: free texts may be there instead of names.
 pub const LICENCES: usize = 8 << 20;
+
+/// Unwanted packages of one SBOM that are named.
+pub const TOOLS: usize = 100;

@@ -46,7 +46,23 @@ pub struct Found {
     /// The builds that it is about, by their numbers among the image's `platforms`.
     pub builds: Vec<usize>,
     /// The report, or why it says nothing.
-    pub report: Result<Report, String>,
+    pub report: Result<Report, Trouble>,
+}
+
+/// What is wrong with a report whose bytes are those that were meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It cannot be read.
+    Unreadable(String),
+    /// It is about something else.
+    Another(String),
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Trouble::Unreadable(why) | Trouble::Another(why)) = self;
+        f.write_str(why)
+    }
 }
 
 /// Words of media types that evidence has. What is under another one is nothing of interest.
@@ -268,13 +284,14 @@ pub async fn look(
     let read = report(place, source, &mut take).await;
     let report = match read {
         Ok(None) if !place.declared => return Ok(None),
-        Ok(None) => Err("neither an SBOM nor a scan report".to_owned()),
+        Ok(None) => Err(Trouble::Unreadable("neither an SBOM nor a scan report".to_owned())),
         Ok(Some(report)) => Ok(report),
-        Err(error) if is_its_own(&error) && !refused => Err(error.sentence()),
+        Err(error) if is_its_own(&error) && !refused => Err(Trouble::Unreadable(error.sentence())),
         Err(error) => return Err(error),
     };
     let about = report.and_then(|report| {
-        let builds = identity.about(&report, &place.subject).map_err(|error| error.sentence())?;
+        let builds =
+            identity.about(&report, &place.subject).map_err(|error| Trouble::Another(error.sentence()))?;
         Ok((report, builds))
     });
     let (report, builds) = match about {
