@@ -162,7 +162,8 @@ impl Accompanied {
         let (plain, digest, size) = hashed.map_err(|_| file::ended())??;
         let at = |e: Error| e.inside(path.display());
         let report = self.read(&plain, digest, size, sbom).await.map_err(|e| e.at(path.display()))?;
-        image.identity.about(&report, &subject.digest).map_err(|e| e.at(path.display()))?;
+        let other = |named: Digest| evidence::another(&named, &subject.digest).at(path.display());
+        image.identity.about(&report, &subject.digest).map_err(other)?;
         let media_type = report.wrapping.media_type().unwrap_or(report.format.media_type());
         let kind = match report.wrapping.media_type() {
             // What is in an envelope is a statement all the same.

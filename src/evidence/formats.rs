@@ -24,6 +24,8 @@ pub(super) struct State {
     pub emit: Box<dyn FnMut(Package) -> Result<()>>,
     /// The formats that its fields tell.
     pub formats: Vec<Format>,
+    /// How deep they were told.
+    level: Level,
     pub statement: bool,
     pub tool: String,
     pub subjects: Vec<Digest>,
@@ -34,7 +36,7 @@ pub(super) struct State {
     images: Images,
     rules: sarif::Rules,
     /// Fields that one format spells otherwise than another.
-    spelt: Vec<&'static str>,
+    spelt: Vec<(&'static str, Level)>,
 }
 
 impl State {
@@ -42,6 +44,7 @@ impl State {
         State {
             emit,
             formats: Vec::new(),
+            level: Level::Top,
             statement: false,
             tool: String::new(),
             subjects: Vec::new(),
@@ -98,7 +101,7 @@ impl State {
             Format::CycloneDx => "Metadata",
             _ => "",
         };
-        if self.spelt.contains(&foreign) {
+        if self.spelt.contains(&(foreign, self.level)) {
             return ambiguous(format!("the key {foreign:?} in {format}"));
         }
         for digest in std::mem::take(&mut self.images).digests() {
@@ -258,7 +261,7 @@ impl Document {
                 self.tells(reading, Format::CycloneDx, format == "CycloneDX", &format, "CycloneDX")
             }
             "metadata" => {
-                reading.state.spelt.push("metadata");
+                reading.state.spelt.push(("metadata", self.0));
                 if let Some(bom) = json::one::<_, Bom, A>(map, reading)? {
                     bom.tell(&mut |text| reading.state.names(text));
                     if let Some(tool) = bom.tool() {
@@ -282,7 +285,7 @@ impl Document {
                 Ok(())
             }
             "Metadata" => {
-                reading.state.spelt.push("Metadata");
+                reading.state.spelt.push(("Metadata", self.0));
                 let facts = json::one::<_, Trivy, A>(map, reading)?;
                 let named = facts
                     .map(|facts| facts.image_id.into_iter().chain(facts.repo_digests.into_iter().flatten()));
@@ -330,6 +333,7 @@ impl Document {
         expected: &str,
     ) -> Result<(), E> {
         reading.state.formats.push(format);
+        reading.state.level = self.0;
         match known {
             true => Ok(()),
             false => Err(reading.fail(

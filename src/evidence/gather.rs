@@ -55,13 +55,20 @@ pub enum Trouble {
     /// It cannot be read.
     Unreadable(String),
     /// It is about something else.
-    Another(String),
+    Another {
+        /// A digest that it names.
+        named: Digest,
+        /// Whether it is an SBOM, or else a scan report.
+        sbom: bool,
+    },
 }
 
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Trouble::Unreadable(why) | Trouble::Another(why)) = self;
-        f.write_str(why)
+        match self {
+            Trouble::Unreadable(why) => f.write_str(why),
+            Trouble::Another { named, .. } => write!(f, "a report about another digest, {named}"),
+        }
     }
 }
 
@@ -131,28 +138,29 @@ impl Identity {
     /// found with; one that names some must name this image, and where it names builds, only these count.
     ///
     /// # Errors
-    /// `PolicyRefused` for a report about another digest.
-    pub fn about(&self, report: &Report, subject: &Digest) -> Result<Vec<usize>> {
+    /// A digest that it names, where it is about another image or build.
+    pub fn about(&self, report: &Report, subject: &Digest) -> Result<Vec<usize>, Digest> {
         let mut builds = self.below(subject);
-        for named in [&report.subjects, &report.about].into_iter().filter(|named| !named.is_empty()) {
+        for named in [&report.subjects, &report.about] {
+            let Some(first) = named.first() else { continue };
             let specific = |build: &usize| named.iter().any(|digest| self.is(*build, digest));
             let any_specific = (0..self.builds.len()).any(|build| specific(&build));
-            let whole = named.iter().any(|digest| self.whole.contains(digest) || digest == subject);
             if any_specific {
                 builds.retain(specific);
             }
-            if !any_specific && !whole || builds.is_empty() && any_specific {
-                return Err(another(named, subject));
+            let whole = || named.iter().any(|digest| self.whole.contains(digest) || digest == subject);
+            if if any_specific { builds.is_empty() } else { !whole() } {
+                return Err(*first);
             }
         }
         Ok(builds)
     }
 }
 
-fn another(named: &[Digest], subject: &Digest) -> Error {
-    let got = named.iter().take(3).map(Digest::to_string).collect::<Vec<_>>().join(", ");
+/// The error that stands for a report about something else.
+pub fn another(named: &Digest, subject: &Digest) -> Error {
     Error::new(Kind::PolicyRefused, "a report about another digest")
-        .got(got)
+        .got(named)
         .expected(subject)
         .hint("have the report made of the image in the registry, by its digest: what was built again is another image")
 }
@@ -289,10 +297,9 @@ pub async fn look(
         Err(error) if is_its_own(&error) && !refused => Err(Trouble::Unreadable(error.sentence())),
         Err(error) => return Err(error),
     };
-    let about = report.and_then(|report| {
-        let builds =
-            identity.about(&report, &place.subject).map_err(|error| Trouble::Another(error.sentence()))?;
-        Ok((report, builds))
+    let about = report.and_then(|report| match identity.about(&report, &place.subject) {
+        Ok(builds) => Ok((report, builds)),
+        Err(named) => Err(Trouble::Another { named, sbom: report.format.is_sbom() }),
     });
     let (report, builds) = match about {
         Ok((report, builds)) => (Ok(report), builds),

@@ -295,13 +295,18 @@ pub(super) fn failed<S>(error: serde_json::Error, reading: &mut Reading<S>) -> E
         return failure;
     }
     if error.is_io() {
-        return Error::io("cannot read", "the report", &std::io::Error::from(error));
+        return told(std::io::Error::from(error));
     }
     let said = error.to_string();
     match said.contains("duplicate field") {
         true => Error::new(Kind::DocumentAmbiguous, "a report that readers understand differently").got(said),
         false => Error::new(Kind::DocumentInvalid, "not a report that can be read").got(said),
     }
+}
+
+/// What was found wrong behind a reader's interface.
+pub(super) fn told(error: std::io::Error) -> Error {
+    error.downcast::<Error>().unwrap_or_else(|error| Error::new(Kind::Io, "cannot read a report").got(error))
 }
 
 /// The error that stands for a field that a rule needs.

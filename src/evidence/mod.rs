@@ -14,6 +14,6 @@ mod json;
 mod read;
 mod report;
 
-pub use gather::{Found, Identity, Place, Trouble, Way, gather, look, places};
+pub use gather::{Found, Identity, Place, Trouble, Way, another, gather, look, places};
 pub use read::{is_its_own, read};
 pub use report::{Counts, Format, Package, Report, Severity, Vulnerability, Wrapping};

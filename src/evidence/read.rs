@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use super::envelope::{self, Payload};
 use super::formats::{Document, Level, State};
 use super::guard::{Budget, Guard};
-use super::json::{Object, Reading, failed};
+use super::json::{Object, Reading, failed, told};
 use super::report::{Package, Report, Wrapping};
 use crate::content::{Reader, file};
 use crate::error::{Error, Kind, Result};
@@ -94,7 +94,7 @@ impl Read for Pieces {
 fn parse(mut pieces: Pieces, found: Sender<Vec<Package>>) -> Result<Option<Report>> {
     let mut start = Vec::new();
     let begun = Read::take(&mut pieces, 64 << 10).read_to_end(&mut start);
-    begun.map_err(|e| Error::io("cannot read", "the report", &e))?;
+    begun.map_err(told)?;
     let enveloped = envelope::begins(&start);
     let whole = Read::chain(Cursor::new(start), pieces);
     let budget = Budget::default();

@@ -2,7 +2,7 @@
 //! to an image or a build, beside builds in the image's index, or named in the release manifest.
 
 use super::{About, BuildFacts, Case, ImageFacts, Need, ReportFacts, Rule};
-use crate::evidence::{Package, Report, Severity, Trouble};
+use crate::evidence::{Package, Place, Report, Severity, Trouble};
 use crate::rules::{Finding, RuleId, Rules, fits};
 
 /// Packages that are there to build others, as Debian, Alpine and Red Hat call them.
@@ -112,20 +112,21 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Reports that may not be passed over: those about something else, and those that are said to be some and are none.
+    /// Reports that may not be passed over: those about something else, those that are said to be some and are none, and,
+    /// where one is missing, whatever could have been it.
     fn troubles(&self, part: Part<'a>, sbom: bool, missing: bool) -> Vec<Finding> {
         let about = self.image.reports.iter().filter(|one| is_about(one, part));
         let troubles = about.filter_map(|one| Some((&one.found.place, one.found.report.as_ref().err()?)));
-        // What says nothing of itself may be either.
-        let kind = troubles.filter(|(place, _)| if place.declared { place.scan != sbom } else { missing });
-        let grave = kind.filter(|(place, trouble)| match trouble {
-            Trouble::Another(_) => true,
-            Trouble::Unreadable(_) => place.declared,
+        let grave = troubles.filter(|(place, trouble)| match trouble {
+            Trouble::Another { sbom: other, .. } => *other == sbom,
+            Trouble::Unreadable(_) if place.declared => place.scan != sbom,
+            Trouble::Unreadable(_) => missing,
         });
-        let expected = if sbom { "an SBOM of this image" } else { "a scan report about this image" };
-        grave
-            .map(|(place, why)| self.wrong_in(part, format_args!("{}: {why}", place.blob.digest), expected))
-            .collect()
+        let finding = |(place, trouble): (&Place, &Trouble)| {
+            let got = format!("{trouble} (in {})", place.blob.digest);
+            self.wrong_in(part, got, format_args!("one about {}", place.subject))
+        };
+        grave.map(finding).collect()
     }
 }
 
