@@ -185,6 +185,13 @@ async fn csv(listing: &Listing, page: &mut Page) -> Result<()> {
     listing.each(&mut take).await
 }
 
+/// Adds a field to an object.
+fn put(object: &mut Value, key: &str, value: Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(key.to_owned(), value);
+    }
+}
+
 /// An object that more is to be written into.
 fn unclosed(object: &Value) -> String {
     let mut text = object.to_string();
@@ -303,16 +310,20 @@ async fn spdx(listing: &Listing, page: &mut Page) -> Result<()> {
             "licenseDeclared": if is_expression(&licence) { &licence } else { "NOASSERTION" },
         });
         if !version.is_empty() {
-            item["versionInfo"] = json!(version);
+            put(&mut item, "versionInfo", json!(version));
         }
         // A text that another document explains, or that only people understand.
         if !licence.is_empty() && !is_expression(&licence) {
-            item["licenseComments"] = json!(licence);
+            put(&mut item, "licenseComments", json!(licence));
         }
         if purl.starts_with("pkg:") {
-            item["externalRefs"] = json!([{
-                "referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl,
-            }]);
+            put(
+                &mut item,
+                "externalRefs",
+                json!([{
+                    "referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": purl,
+                }]),
+            );
         }
         written += 1;
         page.write(&format!("{}{item}", commas.next()))
@@ -380,12 +391,12 @@ async fn cyclonedx(listing: &Listing, page: &mut Page) -> Result<()> {
         let Package { name, version, licence, purl, .. } = package;
         let mut item = json!({ "type": "library", "bom-ref": format!("package-{written}"), "name": name, "version": version });
         if purl.starts_with("pkg:") {
-            item["purl"] = json!(purl);
+            put(&mut item, "purl", json!(purl));
         }
         if is_expression(&licence) {
-            item["licenses"] = json!([{ "expression": licence }]);
+            put(&mut item, "licenses", json!([{ "expression": licence }]));
         } else if !licence.is_empty() {
-            item["licenses"] = json!([{ "license": { "name": licence } }]);
+            put(&mut item, "licenses", json!([{ "license": { "name": licence } }]));
         }
         written += 1;
         page.write(&item.to_string())

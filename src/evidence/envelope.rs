@@ -19,6 +19,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Keys that only envelopes have at their top: those of DSSE, and those of Sigstore's bundles, in which one is.
 const TELLING: [&str; 4] = ["payload", "payloadType", "dsseEnvelope", "verificationMaterial"];
 
+/// What statements are called there (in-toto/attestation, spec/v1/envelope.md).
+const IN_TOTO: &str = "application/vnd.in-toto+json";
+
 /// Whether this is the beginning of an envelope.
 pub(super) fn begins(start: &[u8]) -> bool {
     let mut scan = Scan::default();
@@ -160,6 +163,10 @@ pub(super) struct Payload<R> {
     within: bool,
     /// The payload begins next, is passing by, or has passed.
     state: State,
+    /// What the envelope says that it holds; the name of the field was just read, or its text is passing by.
+    kind: String,
+    kind_next: bool,
+    in_kind: bool,
     base64: Vec<u8>,
     decoded: Vec<u8>,
     given: usize,
@@ -180,6 +187,9 @@ impl<R: Read> Payload<R> {
             scan: Scan::default(),
             within: false,
             state: State::Ahead,
+            kind: String::new(),
+            kind_next: false,
+            in_kind: false,
             base64: Vec::new(),
             decoded: Vec::new(),
             given: 0,
@@ -190,6 +200,10 @@ impl<R: Read> Payload<R> {
         match self.scan.take(byte)? {
             Event::Key => self.key()?,
             Event::Begin if self.state == State::Named => self.state = State::Passing,
+            Event::Begin => self.in_kind = std::mem::take(&mut self.kind_next),
+            // Longer than any that is known.
+            Event::Text(byte) if self.in_kind && self.kind.len() < 64 => self.kind.push(char::from(byte)),
+            Event::End if self.in_kind => self.in_kind = false,
             Event::Text(byte) if self.state == State::Passing => self.base64.push(match byte {
                 // RFC 4648 §5: the alphabet for URLs, which verifiers must accept, too (dsse, envelope.md).
                 b'-' => b'+',
@@ -210,8 +224,14 @@ impl<R: Read> Payload<R> {
         if depth == 1 {
             self.within = key == "dsseEnvelope";
         }
-        let here = key == "payload" && (depth == 1 || depth == 2 && self.within);
-        match (here, self.state) {
+        let envelope = depth == 1 || depth == 2 && self.within;
+        if envelope && key == "payloadType" {
+            if !self.kind.is_empty() {
+                return Err(Error::new(Kind::DocumentAmbiguous, "an envelope with two payload types"));
+            }
+            self.kind_next = true;
+        }
+        match (envelope && key == "payload", self.state) {
             (true, State::Ahead) => self.state = State::Named,
             (true, _) => {
                 return Err(Error::new(Kind::DocumentAmbiguous, "an envelope with two payloads"));
@@ -256,7 +276,10 @@ impl<R: Read> Payload<R> {
 
     fn end(&self) -> Result<(), Error> {
         match (self.state, self.scan.depth()) {
-            (State::Passed, 0) => Ok(()),
+            (State::Passed, 0) if self.kind == IN_TOTO => Ok(()),
+            (State::Passed, 0) => Err(invalid("an envelope of something else than a statement")
+                .got(format_args!("{:?}", self.kind))
+                .expected(IN_TOTO)),
             (State::Ahead, 0) => Err(invalid("an envelope without a payload")),
             _ => Err(invalid("an envelope that ends in the middle")),
         }
@@ -294,16 +317,16 @@ mod tests {
     #[test]
     fn the_payload_is_decoded_wherever_it_stands() {
         for text in [
-            r#"{"payloadType":"x","payload":"eyJhIjoxfQ==","signatures":[{"sig":"payload"}]}"#,
-            r#"{"signatures":[{"payload":1}],"payload":"eyJhIjoxfQ","payloadType":"x"}"#,
-            r#"{"mediaType":"m","dsseEnvelope":{"payload":"eyJhIjox\u0066Q=="}}"#,
+            r#"{"payloadType":"application/vnd.in-toto+json","payload":"eyJhIjoxfQ==","signatures":[{"sig":"payload"}]}"#,
+            r#"{"signatures":[{"payload":1}],"payload":"eyJhIjoxfQ","payloadType":"application\/vnd.in-toto+json"}"#,
+            r#"{"mediaType":"m","dsseEnvelope":{"payload":"eyJhIjox\u0066Q==","payloadType":"application/vnd.in-toto+json"}}"#,
         ] {
             assert_eq!(payload(text).as_deref(), Ok(r#"{"a":1}"#), "{text}");
             assert!(begins(text.as_bytes()), "{text}");
         }
         let long = "x\u{fe}?".repeat(40_000);
         let encoded = base64::engine::general_purpose::URL_SAFE.encode(&long);
-        assert!(payload(&format!(r#"{{"payload":"{encoded}"}}"#)).unwrap() == long);
+        assert!(payload(&format!(r#"{{"payloadType":"{IN_TOTO}","payload":"{encoded}"}}"#)).unwrap() == long);
         assert!(!begins(br#"{"_type":"x","predicate":{"payload":"y"}}"#));
     }
 
@@ -312,6 +335,9 @@ mod tests {
         for text in [
             r#"{"payload":"eyJhIjoxfQ==","payload":"e30="}"#,
             r#"{"payload":"eyJhIjoxfQ==","p\u0061yload":"e30="}"#,
+            r#"{"payload":"eyJhIjoxfQ=="}"#,
+            r#"{"payload":"eyJhIjoxfQ==","payloadType":"text/plain"}"#,
+            r#"{"payload":"eyJhIjoxfQ==","payloadType":"application/vnd.in-toto+json","payloadType":"x"}"#,
             r#"{"payload":"!!!!"}"#,
             r#"{"payload":1,"x":"e30="}"#,
             r#"{"payload":"eyJhIjoxfQ=="#,

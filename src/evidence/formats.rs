@@ -18,10 +18,13 @@ use crate::oci::Digest;
 use lists::{Bom, Component, Images, SpdxPackage};
 use scans::{GrypeMatch, GrypeTarget, TrivyResult};
 
+/// Where packages go.
+pub(super) type Emit = Box<dyn FnMut(Package) -> Result<()>>;
+
 /// What was learned of a document so far.
 pub(super) struct State {
     /// Where packages go.
-    pub emit: Box<dyn FnMut(Package) -> Result<()>>,
+    pub emit: Emit,
     /// The formats that its fields tell.
     pub formats: Vec<Format>,
     /// How deep they were told.
@@ -40,7 +43,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn new(emit: Box<dyn FnMut(Package) -> Result<()>>) -> Self {
+    pub fn new(emit: Emit) -> Self {
         State {
             emit,
             formats: Vec::new(),

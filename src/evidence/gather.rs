@@ -247,7 +247,7 @@ fn layers(plan: &Plan, node: usize, subject: Digest, way: Way, kind: &str, found
                 "application/json" | "application/octet-stream" | "text/plain" | "text/json"
             )
         };
-        let by_kind = plain(&blob.media_type).then(|| says(kind)).unwrap_or_default();
+        let by_kind = if plain(&blob.media_type) { says(kind) } else { Default::default() };
         if may_be || by_kind.0 {
             let (document, blob, way) = (document.descriptor.digest, blob.clone(), way.clone());
             let words = format!("{} {kind}", blob.media_type).to_ascii_lowercase();

@@ -8,6 +8,9 @@
 
 mod envelope;
 mod formats;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gather;
 mod guard;
 mod json;

@@ -1,13 +1,15 @@
 //! From verified bytes to facts, in one pass: whoever gives the bytes waits on the network or a disk, whoever parses
 //! them has a thread of its own, and whoever takes the packages gets them while the rest is still to come.
 
+use std::cell::RefCell;
 use std::io::{BufReader, Cursor, Read};
+use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::envelope::{self, Payload};
-use super::formats::{Document, Level, State};
+use super::formats::{Document, Emit, Level, State};
 use super::guard::{Budget, Guard};
 use super::json::{Object, Reading, failed, told};
 use super::report::{Package, Report, Wrapping};
@@ -30,7 +32,7 @@ pub async fn read(
 ) -> Result<Option<Report>> {
     let (pieces, received) = channel(4);
     let (found, packages) = channel(2);
-    let parsing = tokio::task::spawn_blocking(move || parse(Pieces::new(received), found));
+    let parsing = tokio::task::spawn_blocking(move || in_batches(Pieces::new(received), found));
     let feeding = async move {
         while let Some(piece) = content.chunk().await? {
             // Read on where nobody listens any more: what is wrong with damaged bytes is that they are damaged.
@@ -91,46 +93,48 @@ impl Read for Pieces {
     }
 }
 
-fn parse(mut pieces: Pieces, found: Sender<Vec<Package>>) -> Result<Option<Report>> {
-    let mut start = Vec::new();
-    let begun = Read::take(&mut pieces, 64 << 10).read_to_end(&mut start);
-    begun.map_err(told)?;
-    let enveloped = envelope::begins(&start);
-    let whole = Read::chain(Cursor::new(start), pieces);
-    let budget = Budget::default();
-    match enveloped {
-        true => document(Guard::new(Payload::new(whole), budget.clone()), budget, found, true),
-        false => document(Guard::new(whole, budget.clone()), budget, found, false),
-    }
-}
-
-fn document(
-    json: impl Read,
-    budget: Budget,
-    found: Sender<Vec<Package>>,
-    enveloped: bool,
-) -> Result<Option<Report>> {
-    let batch = std::rc::Rc::new(std::cell::RefCell::new(Vec::with_capacity(BATCH)));
-    let send = |batch: Vec<Package>| found.blocking_send(batch).map_err(|_| file::ended());
+/// Reads a report, and hands its packages on some at a time.
+fn in_batches(content: impl Read, found: Sender<Vec<Package>>) -> Result<Option<Report>> {
+    let batch = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
+    let send = move |batch: Vec<Package>| found.blocking_send(batch).map_err(|_| file::ended());
     let emit = {
-        let (batch, found) = (batch.clone(), found.clone());
+        let (batch, send) = (batch.clone(), send.clone());
         move |package| {
             let mut batch = batch.borrow_mut();
             batch.push(package);
             match batch.len() >= BATCH {
-                true => found.blocking_send(std::mem::take(&mut *batch)).map_err(|_| file::ended()),
+                true => send(std::mem::take(&mut *batch)),
                 false => Ok(()),
             }
         }
     };
-    let mut reading = Reading::new(State::new(Box::new(emit)), budget);
+    let report = parse(content, Box::new(emit))?;
+    send(batch.take())?;
+    Ok(report)
+}
+
+/// Reads a report.
+pub(super) fn parse(mut content: impl Read, emit: Emit) -> Result<Option<Report>> {
+    let mut start = Vec::new();
+    let begun = Read::take(&mut content, 64 << 10).read_to_end(&mut start);
+    begun.map_err(told)?;
+    let enveloped = envelope::begins(&start);
+    let whole = Read::chain(Cursor::new(start), content);
+    let budget = Budget::default();
+    match enveloped {
+        true => document(Guard::new(Payload::new(whole), budget.clone()), budget, emit, true),
+        false => document(Guard::new(whole, budget.clone()), budget, emit, false),
+    }
+}
+
+fn document(json: impl Read, budget: Budget, emit: Emit, enveloped: bool) -> Result<Option<Report>> {
+    let mut reading = Reading::new(State::new(emit), budget);
     let mut parser = serde_json::Deserializer::from_reader(BufReader::with_capacity(32 << 10, json));
     let top = Object { reading: &mut reading, fields: Document(Level::Top) };
     let parsed = serde::de::DeserializeSeed::deserialize(top, &mut parser).and_then(|()| parser.end());
     parsed.map_err(|error| failed(error, &mut reading))?;
     let mut state = reading.state;
     let format = state.format()?;
-    send(batch.take())?;
     let wrapping = match (enveloped, state.statement) {
         (true, true) => Wrapping::Envelope,
         (false, true) => Wrapping::Statement,
@@ -207,7 +211,7 @@ mod tests {
             assert_eq!(report.format, format);
             assert_eq!(report.about, [Digest::from_hex(HEX).unwrap()], "{format}");
             match format.is_sbom() {
-                true => assert_eq!(packages, [musl.clone()], "{format}"),
+                true => assert_eq!(packages, std::slice::from_ref(&musl), "{format}"),
                 false => {
                     assert_eq!(Severity::ALL.map(|one| report.counts.of(one)), [0, 1, 0, 0, 0], "{format}");
                     assert_eq!(report.worst.len(), 1);
