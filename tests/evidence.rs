@@ -308,6 +308,22 @@ fn a_report_about_another_digest_is_refused() {
 }
 
 #[test]
+fn a_report_about_a_platform_that_stays_behind_is_no_report_about_another_image() {
+    let mut place = Place::new();
+    let (top, other) = (place.top.clone(), digest(&place.builds[1]).to_owned());
+    for (build, packages) in [(digest(&place.builds[0]).to_owned(), &PACKAGES[..1]), (other, &PACKAGES[1..])]
+    {
+        place.refer("application/spdx+json", "application/spdx+json", &spdx_of_syft(&build, packages), &top);
+    }
+    place.manifest("platforms = [\"linux/amd64\"]\n", "require = [\"sbom\"]");
+    place.check("").ok();
+    place.export("bundle.tar").ok();
+    let listed = place.sbom("--output json").ok();
+    assert_eq!(listed.json()["packages"].as_array().unwrap().len(), 1, "{listed}");
+    assert!(!listed.stderr.contains("note:"), "{listed}");
+}
+
+#[test]
 fn a_file_for_one_platform_may_not_be_about_another() {
     let place = Place::new();
     for (platform, build) in [("linux-amd64", 0), ("linux-arm64", 0)] {

@@ -98,6 +98,8 @@ pub struct Identity {
     pub whole: Vec<Digest>,
     /// For each build, its manifest's and its config's.
     pub builds: Vec<[Option<Digest>; 2]>,
+    /// Those of manifests that were left out.
+    pub left: Vec<Digest>,
 }
 
 impl Identity {
@@ -117,6 +119,7 @@ impl Identity {
             }
         }
         let build = |digest: &Digest| [Some(*digest), configs.get(digest).copied().flatten()];
+        identity.left = facts.omitted.iter().filter_map(|omitted| omitted.digest).collect();
         identity.builds = facts.platforms.iter().map(|one| build(&one.digest)).collect();
         identity
     }
@@ -147,6 +150,10 @@ impl Identity {
             let any_specific = (0..self.builds.len()).any(|build| specific(&build));
             if any_specific {
                 builds.retain(specific);
+            }
+            // About a build that was left out: nothing of what is here.
+            if !any_specific && named.iter().any(|digest| self.left.contains(digest)) {
+                return Ok(Vec::new());
             }
             let whole = || named.iter().any(|digest| self.whole.contains(digest) || digest == subject);
             if if any_specific { builds.is_empty() } else { !whole() } {

@@ -5,7 +5,10 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::value::RawValue;
 
 use super::guard::Budget;
 use crate::error::{Error, Kind, Result};
@@ -94,7 +97,7 @@ where
 /// The value of a field, as one item.
 pub(super) fn one<'de, S, T, A>(map: &mut A, reading: &Reading<S>) -> Result<Option<T>, A::Error>
 where
-    T: Deserialize<'de>,
+    T: DeserializeOwned,
     A: MapAccess<'de>,
 {
     reading.budget.begin();
@@ -121,15 +124,24 @@ where
     map.next_value_seed(Object { reading, fields })
 }
 
-/// A value, or something of another type, which says nothing.
+/// A value, or something of another type, which says nothing: a field of another type is no mistake in a document of a
+/// kind that nobody looks for.
 pub(super) struct Lenient<T>(pub Option<T>);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lenient<T> {
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As a value first: a field of another type is no mistake in a document of a kind that nobody looks for.
-        let value = serde_json::Value::deserialize(deserializer)?;
-        Ok(Lenient(T::deserialize(value).ok()))
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        match serde_json::from_str(raw.get()) {
+            Ok(value) => Ok(Lenient(Some(value))),
+            Err(error) if is_twice(&error) => Err(D::Error::custom(error)),
+            Err(_) => Ok(Lenient(None)),
+        }
     }
+}
+
+/// Whether a field that somebody looks for stands twice.
+fn is_twice(error: &serde_json::Error) -> bool {
+    error.to_string().contains("duplicate field")
 }
 
 /// What was seen of an object's fields.
@@ -297,10 +309,11 @@ pub(super) fn failed<S>(error: serde_json::Error, reading: &mut Reading<S>) -> E
     if error.is_io() {
         return told(std::io::Error::from(error));
     }
-    let said = error.to_string();
-    match said.contains("duplicate field") {
-        true => Error::new(Kind::DocumentAmbiguous, "a report that readers understand differently").got(said),
-        false => Error::new(Kind::DocumentInvalid, "not a report that can be read").got(said),
+    match is_twice(&error) {
+        true => {
+            Error::new(Kind::DocumentAmbiguous, "a report that readers understand differently").got(error)
+        }
+        false => Error::new(Kind::DocumentInvalid, "not a report that can be read").got(error),
     }
 }
 

@@ -250,6 +250,7 @@ mod tests {
             (r#"{"spdxVersion":"SPDX-2.3","Packages":[]}"#, Kind::DocumentAmbiguous),
             (r#"{"SchemaVersion":2,"results":[]}"#, Kind::DocumentAmbiguous),
             (r#"{"spdxVersion":"SPDX-2.3","packages":[{"name":"a","name":"b"}]}"#, Kind::DocumentAmbiguous),
+            (r#"{"SchemaVersion":2,"Metadata":{"ImageID":"a","ImageID":"b"}}"#, Kind::DocumentAmbiguous),
             (r#"{"spdxVersion":"SPDX-3.0"}"#, Kind::DocumentUnsupported),
             (r#"{"spdxVersion":"SPDX-2.3","packages":[{"versionInfo":"1"}]}"#, Kind::DocumentInvalid),
             (

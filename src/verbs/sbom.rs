@@ -146,6 +146,10 @@ impl Listing {
                     continue;
                 }
             };
+            // About a platform that is not asked for.
+            if found.builds.is_empty() && !image.platforms.is_empty() {
+                continue;
+            }
             // The same file may be attached in several ways.
             if !seen.insert((place.blob.digest, found.builds.clone())) {
                 continue;

@@ -139,7 +139,8 @@ impl Images {
     /// Looks at a package; whether it is an image.
     pub fn take(&mut self, package: &SpdxPackage) -> bool {
         let (id, image) = (package.id.clone().unwrap_or_default(), package.is_image());
-        if image && self.images.len() < limits::EVIDENCE_DIGESTS {
+        let known = image || self.described.contains(&id);
+        if known && self.images.len() < limits::EVIDENCE_DIGESTS {
             self.images.push((id, package.digests()));
         } else if self.first.is_none() {
             self.first = Some((id, package.digests()));
