@@ -45,6 +45,9 @@ pub mod content;
 pub mod plan;
 pub mod trust;
 
+// Above these · what is known of images beyond their documents.
+pub mod evidence;
+
 // Floor 2 · places and decisions.
 pub mod artifact;
 pub mod bundle;

@@ -225,3 +225,43 @@ pub const UPLOAD_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Documents of a store of which it is remembered what they refer to: a hundred bytes for each.
 pub const SUBJECTS: usize = 200_000;
+
+/// An SBOM or a scan report, which is read through without being kept: bounds the time that a stranger's takes.
+pub const EVIDENCE: u64 = 1 << 30;
+
+/// A text in such a report: licences of some hundred kilobytes are usual, and a parser keeps each while it reads it.
+pub const EVIDENCE_TEXT: u64 = 2 << 20;
+
+/// One item of such a report, a package with all that is said of it, which is kept while it is looked at:
+/// in memory it may take thirty times as much.
+pub const EVIDENCE_ITEM: u64 = 1 << 20;
+
+/// Nesting of such a report: parsers go as deep as it does.
+pub const EVIDENCE_DEPTH: usize = 100;
+
+/// Packages of one SBOM: the largest have some hundred thousand.
+pub const PACKAGES: u64 = 5_000_000;
+
+/// Digests that one report says it is about: a few per registry that an image was found in.
+pub const EVIDENCE_DIGESTS: usize = 100;
+
+/// Characters of the name of a tool that are of interest.
+pub const EVIDENCE_TOOL: usize = 100;
+
+/// Reports on one image that are read: each is read through.
+pub const REPORTS: usize = 1_000;
+
+/// Vulnerabilities of one report that are remembered by name, the worst first; all are counted.
+pub const VULNERABILITIES: usize = 1_000;
+
+/// Rules of a SARIF file: severities may come behind what they belong to, so all are kept.
+pub const SARIF_RULES: usize = 50_000;
+
+/// The name of one of these.
+pub const SARIF_RULE: usize = 256;
+
+/// Bytes of different licences that are counted: free texts may be there instead of names.
+pub const LICENCES: usize = 8 << 20;
+
+/// Unwanted packages of one SBOM that are named.
+pub const TOOLS: usize = 100;

@@ -57,6 +57,12 @@ words!(
         Base = "base"
         /// Labels that are to be there are.
         Labels = "labels"
+        /// An SBOM says what is in each build.
+        Sbom = "sbom"
+        /// A scanner has looked at each build, and found no more than allowed.
+        Scan = "scan"
+        /// No tools to build with are in an image, as its SBOM says.
+        Tools = "tools"
         /// A platform's build is not larger than allowed, compressed.
         Budget = "budget"
     }
@@ -86,6 +92,12 @@ pub struct Rules {
     pub platforms: Vec<Platform>,
     /// `labels`: those that each image has, with any value.
     pub labels: Vec<String>,
+    /// `sbom`: what SBOMs must be.
+    pub sbom: SbomTerms,
+    /// `scan`: what scanners may find.
+    pub scan: ScanTerms,
+    /// `tools`: what is not to be in an image.
+    pub tools: ToolTerms,
     /// What is agreed on each image, by its name in the manifest; `"*"` for all others.
     pub service: BTreeMap<String, Service>,
     /// Rules that are broken, with somebody's word for it.
@@ -167,6 +179,63 @@ words!(
     }
 );
 
+/// What SBOMs must be.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SbomTerms {
+    /// Those formats that count; all where there are none.
+    pub formats: Vec<SbomFormat>,
+}
+
+words!(
+    /// A format of SBOMs.
+    SbomFormat ("format of SBOMs") {
+        /// SPDX, as JSON.
+        Spdx = "spdx"
+        /// CycloneDX, as JSON.
+        CycloneDx = "cyclonedx"
+    }
+);
+
+/// What scanners may find.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScanTerms {
+    /// The most vulnerabilities of each severity.
+    pub max: MostFound,
+}
+
+/// The most vulnerabilities of each severity; any number where nothing is said.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MostFound {
+    /// Critical ones.
+    pub critical: Option<u64>,
+    /// High ones.
+    pub high: Option<u64>,
+    /// Medium ones.
+    pub medium: Option<u64>,
+    /// Low or negligible ones.
+    pub low: Option<u64>,
+    /// Those that nobody has judged.
+    pub unknown: Option<u64>,
+}
+
+impl MostFound {
+    /// One for each severity, the worst first.
+    pub fn each(&self) -> [Option<u64>; 5] {
+        [self.critical, self.high, self.medium, self.low, self.unknown]
+    }
+}
+
+/// What is not to be in an image.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ToolTerms {
+    /// Names of packages, as patterns; the usual tools of builds where there are none.
+    pub packages: Vec<String>,
+}
+
 /// What is agreed on an image.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -237,6 +306,9 @@ pub struct Check {
     /// How many more findings there were.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more: usize,
+    /// What else is to be known: how many vulnerabilities were found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub noted: Vec<String>,
     /// What came of it.
     pub result: Outcome,
 }

@@ -104,6 +104,7 @@ fn lib_lists_every_room_on_its_floor() {
         vec!["text"],
         vec!["error", "limits", "oci", "release", "rules"],
         vec!["content", "plan", "trust"],
+        vec!["evidence"],
         vec![
             "artifact",
             "bundle",

@@ -15,9 +15,10 @@ use sealift::policy::RULES;
 use sealift::release::Tier;
 use sealift::rules::RuleId;
 use serde_json::{Value, json};
+use support::evidence::{PACKAGES, cyclonedx_of_syft, sarif_of_grype};
 use support::images::{Image, Layout};
 use support::registry::Registry;
-use support::worlds::{World, manifests};
+use support::worlds::{World, manifests, sbom};
 use support::{Run, Scratch, peer};
 
 const NEXUS: &str = "NEXUS-ENGINE container bundles";
@@ -283,6 +284,36 @@ const CASES: &[Case] = &[
             "expected the label or annotation org.opencontainers.image.base.digest",
         ],
     ),
+    case(
+        RuleId::Sbom,
+        IMAGES,
+        "app-catalog",
+        |world| {
+            let other = cyclonedx_of_syft("1.8.2", &PACKAGES);
+            world.files.insert("sbom/worker-linux-arm64.spdx.json".to_owned(), other);
+        },
+        ["worker/standard linux/arm64", "got only cyclonedx", "expected an SBOM as spdx"],
+    ),
+    case(
+        RuleId::Scan,
+        R096,
+        "web-platform",
+        |world| {
+            let found = sarif_of_grype(&[("CVE-2026-9999", "CRITICAL", "zlib")]);
+            world.files.insert("scan/web-9f2c1ab.sarif".to_owned(), found);
+        },
+        ["web/standard linux/amd64", "got 1 critical: CVE-2026-9999-zlib", "expected at most 0 critical"],
+    ),
+    case(
+        RuleId::Tools,
+        IMAGES,
+        "app-catalog",
+        |world| {
+            let with_tools = sbom(&[("gcc", "14.2.0-r4", "GPL-2.0-or-later", "apk")]);
+            world.files.insert("sbom/backend-linux-amd64.spdx.json".to_owned(), with_tools);
+        },
+        ["backend/standard linux/amd64", "got in the SBOM: gcc 14.2.0-r4", "expected no build tools"],
+    ),
 ];
 
 /// What is broken by the command, and not by an image: tests of their own show it.
@@ -451,7 +482,7 @@ fn a_manifest_without_policy_has_its_tier_s_rules() {
 fn what_only_warns_is_recorded_and_shown_at_import() {
     let mut world = World::of("app-catalog");
     world.runs("app/backend:v1.8.2", "User", json!(""));
-    world.edit("require      = [\"user\", \"aliases\"]", "warn = [\"user\"]");
+    world.edit("require      = [\"user\", \"aliases\", \"tools\"]", "warn = [\"user\"]");
     let scratch = written(&world);
     let run = export(&scratch, "").ok();
     assert!(run.stderr.contains("rule user: warn"), "{run}");

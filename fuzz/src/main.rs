@@ -6,6 +6,7 @@
 mod archive;
 mod bundle;
 mod documents;
+mod evidence;
 mod keys;
 mod made;
 mod make;
@@ -20,10 +21,11 @@ use libfuzzer_sys::fuzz_target;
 type Target = fn(&[u8]);
 
 /// By name; each has seeds in `corpus/NAME`.
-const TARGETS: [(&str, Target); 13] = [
+const TARGETS: [(&str, Target); 14] = [
     ("archive", archive::archive),
     ("challenge", network::challenge),
     ("documents", documents::documents),
+    ("evidence", evidence::evidence),
     ("frames", bundle::frames),
     ("head", made::head),
     ("keys", keys::keys),

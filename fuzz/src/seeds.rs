@@ -43,6 +43,9 @@ pub fn write(corpus: &Path) {
         let frames = fuzzing::frames::packed(&bundle[..1500], 600).expect("frames");
         put("frames", name, &frames);
     }
+    for (name, report) in crate::evidence::SEEDS {
+        put("evidence", name, report.as_bytes());
+    }
     put("frames", "text-in-one-frame", &fuzzing::frames::packed(b"text", 4).expect("frames"));
     for (path, size) in [("oci-layout", 30), ("blobs/sha256/ab", 8 << 30), ("bundle/SHA256SUMS", 0)] {
         let name = path.replace('/', "-");

@@ -22,7 +22,7 @@ const UNKNOWN_ARTIFACT: &str = "application/vnd.unknown.artifact.v1";
 /// RFC 2046 §4.5.1: bytes of which nothing is said.
 const OCTETS: &str = "application/octet-stream";
 
-const TITLE: &str = "org.opencontainers.image.title";
+pub(super) const TITLE: &str = "org.opencontainers.image.title";
 
 /// Reads the files and makes an artifact of them.
 pub fn make(paths: &[PathBuf], media_type: Option<&str>, artifact_type: Option<&str>) -> Result<Artifact> {
@@ -31,8 +31,8 @@ pub fn make(paths: &[PathBuf], media_type: Option<&str>, artifact_type: Option<&
             .got(paths.len())
             .expected(format_args!("at most {}", limits::CHILDREN)));
     }
-    let empty = Digest::of(EMPTY);
-    let mut parts = HashMap::from([(empty, Part::Bytes(Bytes::from_static(EMPTY)))]);
+    let (config, empty) = empty();
+    let mut parts = HashMap::from([empty]);
     let mut layers = Vec::with_capacity(paths.len());
     let mut titles = HashSet::new();
     for path in paths {
@@ -53,14 +53,21 @@ pub fn make(paths: &[PathBuf], media_type: Option<&str>, artifact_type: Option<&
         "schemaVersion": 2,
         "mediaType": media::MANIFEST,
         "artifactType": artifact_type.unwrap_or(UNKNOWN_ARTIFACT),
-        "config": { "mediaType": EMPTY_TYPE, "digest": empty, "size": EMPTY.len(), "data": "e30=" },
+        "config": config,
         "layers": layers,
     });
     Artifact::new(&manifest, parts)
 }
 
+/// The empty config, as a manifest names it, and what it is.
+pub(super) fn empty() -> (Value, (Digest, Part)) {
+    let digest = Digest::of(EMPTY);
+    let config = json!({ "mediaType": EMPTY_TYPE, "digest": digest, "size": EMPTY.len(), "data": "e30=" });
+    (config, (digest, Part::Bytes(Bytes::from_static(EMPTY))))
+}
+
 /// The name that the file gets where it is pulled. It is used as a path there.
-fn title(path: &Path) -> Result<&str> {
+pub(super) fn title(path: &Path) -> Result<&str> {
     let name = path.file_name().and_then(|name| name.to_str());
     let plain = |name: &&str| !name.contains(|c: char| c.is_control() || matches!(c, '/' | '\\' | ':'));
     name.filter(plain).ok_or_else(|| {

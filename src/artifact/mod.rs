@@ -11,6 +11,7 @@ mod chart;
 mod files;
 mod metadata;
 mod plain;
+mod reports;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use crate::oci::{Descriptor, Digest, MediaType, Name, Role, media};
 pub use chart::ChartsOnly;
 use metadata::Metadata;
 use plain::Plain;
+pub use reports::{Accompanied, Template};
 
 /// What an artifact is made of.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::sbom::Form;
 use crate::oci::Platform;
 use crate::release::{Moment, Tier, byte_count};
 
@@ -133,6 +134,11 @@ pub enum Verb {
         after_help = "Examples:\n  sealift diff nexus-engine-2.0.0.tar nexus-engine-2.1.0.tar --trust trust\n  sealift diff nexus-engine.toml nexus-engine.toml --new-mirror registry.example.com=registry.staging.example.com --exit-code"
     )]
     Diff(super::diff::DiffArgs),
+    /// List the packages in a bundle's images, as the SBOMs in it say
+    #[command(
+        after_help = "Examples:\n  sealift sbom nexus-engine-2.1.0.tar --package openssl\n  sealift sbom nexus-engine-2.1.0.tar --licenses\n  sealift sbom nexus-engine-2.1.0.tar --image engine --output spdx > engine.spdx.json\n\nExit code 1 where no SBOM lists the package."
+    )]
+    Sbom(SbomArgs),
     /// Be a registry: give out the images of bundles, straight from the files, or of a store
     #[command(
         after_help = "Example:\n  sealift serve nexus-engine-2.1.0.tar --trust /etc/sealift/trust\n  skopeo inspect --tls-verify=false docker://127.0.0.1:5000/nexus/engine:2.1.0"
@@ -384,6 +390,32 @@ pub struct CheckArgs {
     /// Registries.
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// Arguments of `sbom`.
+#[derive(Args)]
+pub struct SbomArgs {
+    /// The bundle, plain or .zst.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub bundle: PathBuf,
+    /// Only packages of this name: the whole of it, or what stands behind its last slash.
+    #[arg(long, value_name = "NAME")]
+    pub package: Option<String>,
+    /// Count packages by licence instead.
+    #[arg(long, alias = "licences")]
+    pub licenses: bool,
+    /// As what to print it.
+    #[arg(long, value_enum, default_value_t = Form::Table, value_name = "FORM")]
+    pub output: Form,
+    /// Which part of the bundle.
+    #[command(flatten)]
+    pub narrow: NarrowArgs,
+    /// Whom to trust.
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// And for how long.
+    #[command(flatten)]
+    pub expiry: ExpiryArgs,
 }
 
 /// Arguments of `import`.

@@ -7,6 +7,7 @@ mod diff;
 mod license;
 mod progress;
 mod report;
+mod sbom;
 mod verdicts;
 
 use std::ffi::OsString;
@@ -40,6 +41,7 @@ use crate::verbs::export::Export;
 use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
 use crate::verbs::output::Target;
+use crate::verbs::sbom::Asked;
 use crate::verbs::serve::{self, Front};
 use crate::verbs::site::{Site, sighting};
 use crate::verbs::slice::Slice;
@@ -48,7 +50,8 @@ use crate::verbs::{check, key, sign, store, trust, verify};
 
 use args::{
     CheckArgs, CheckForm, Cli, ExportArgs, ImportArgs, InspectArgs, KeyVerb, NarrowArgs, ProgressMode,
-    RegistryArgs, ServeArgs, SignArgs, SparseMode, StoreVerb, TrustArgs, TrustVerb, Verb, VerifyArgs,
+    RegistryArgs, SbomArgs, ServeArgs, SignArgs, SparseMode, StoreVerb, TrustArgs, TrustVerb, Verb,
+    VerifyArgs,
 };
 
 /// Runs one command line, `arguments` including the program's name.
@@ -82,6 +85,7 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Inspect(args) => inspect_verb(args, progress),
         Verb::Check(args) => check_verb(args, progress),
         Verb::Diff(args) => diff::verb(args, progress).map(drop),
+        Verb::Sbom(args) => sbom_verb(args, progress),
         Verb::Serve(args) => serve_verb(args, progress),
         Verb::Sign(args) => sign_verb(args, progress),
         Verb::Trust { verb } => trust_verb(verb, progress),
@@ -420,6 +424,26 @@ fn key_verb(verb: KeyVerb) -> Result<()> {
             }
         }
     }
+}
+
+fn sbom_verb(args: SbomArgs, progress: ProgressMode) -> Result<()> {
+    refuse_pipe(&args.bundle)?;
+    let asked = Asked {
+        bundle: args.bundle,
+        site: site(args.trust, args.expiry.allow_expired, Leave::default()),
+        narrow: narrow(args.narrow),
+        package: args.package,
+    };
+    let watch = progress::watcher(progress);
+    on_runtime(async move {
+        let listing = asked.list(&watch).await?;
+        drop(watch);
+        sbom::notes(&listing);
+        match args.licenses {
+            true => sbom::licences(&listing, args.output).await,
+            false => sbom::packages(&listing, args.output).await,
+        }
+    })
 }
 
 fn serve_verb(args: ServeArgs, progress: ProgressMode) -> Result<()> {

@@ -18,20 +18,26 @@ pub fn lines(verdicts: &Verdicts) -> String {
     for verdict in &verdicts.all {
         text += &format!("rule {}: {}\n", verdict.rule.id, verdict.outcome);
         text += &finding_lines(&verdict.findings, verdict.more, SHOWN);
+        text += &noted_lines(&verdict.noted);
     }
     text
 }
 
+fn noted_lines(noted: &[String]) -> String {
+    noted.iter().map(|note| format!("  {}\n", printable(note))).collect()
+}
+
 /// The same of what a statement records.
 pub fn recorded_lines(checks: &[Check]) -> String {
-    let noted = checks.iter().filter(|check| check.result != Outcome::Pass);
+    let noted = checks.iter().filter(|check| check.result != Outcome::Pass || !check.noted.is_empty());
     noted
         .map(|check| {
             format!(
-                "rule {}: {}\n{}",
+                "rule {}: {}\n{}{}",
                 printable(&check.id),
                 check.result,
-                finding_lines(&check.findings, check.more, SHOWN)
+                finding_lines(&check.findings, check.more, SHOWN),
+                noted_lines(&check.noted)
             )
         })
         .collect()
@@ -92,16 +98,18 @@ struct Line<'a> {
     result: Outcome,
     findings: &'a [Finding],
     more: usize,
+    noted: &'a [String],
 }
 
 impl<'a> Judged<'a> {
     fn now(verdicts: &'a Verdicts) -> Self {
-        let line = |Verdict { rule, outcome, findings, more }: &'a Verdict| Line {
+        let line = |Verdict { rule, outcome, findings, more, noted }: &'a Verdict| Line {
             id: rule.id.to_string(),
             origin: rule.origin,
             result: *outcome,
             findings,
             more: *more,
+            noted,
         };
         Judged {
             profile: verdicts.profile.to_string(),
@@ -120,6 +128,7 @@ impl<'a> Judged<'a> {
             result: check.result,
             findings: &check.findings,
             more: check.more,
+            noted: &check.noted,
         };
         Judged {
             profile: printable(&record.profile).into_owned(),
@@ -159,9 +168,10 @@ fn as_table(judged: &Judged<'_>) -> String {
             .map(|line| vec![line.id.clone(), line.result.to_string(), line.origin.to_owned()]),
     );
     let mut text = table(&rows);
-    for line in judged.checks.iter().filter(|line| !line.findings.is_empty()) {
+    for line in judged.checks.iter().filter(|line| !line.findings.is_empty() || !line.noted.is_empty()) {
         text += &format!("\n{}: {}\n", line.id, line.result);
         text += &finding_lines(line.findings, line.more, usize::MAX);
+        text += &noted_lines(line.noted);
     }
     let counted = |outcome| judged.checks.iter().filter(|line| line.result == outcome).count();
     let (fail, warn, waived) = (counted(Outcome::Fail), counted(Outcome::Warn), counted(Outcome::Waived));
@@ -186,6 +196,9 @@ fn as_json(judged: &Judged<'_>) -> Value {
         });
         if let (1.., Some(check)) = (line.more, check.as_object_mut()) {
             check.insert("more".to_owned(), line.more.into());
+        }
+        if let (false, Some(check)) = (line.noted.is_empty(), check.as_object_mut()) {
+            check.insert("noted".to_owned(), json!(line.noted));
         }
         check
     };

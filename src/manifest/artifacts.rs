@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Gathered, Home, Page, RawManifest, Variant};
+use super::{Gathered, Home, Page, RawManifest, Reports, Variant};
 use crate::error::Result;
 use crate::oci::{Digest, Name, Registry, Repository, Transport};
 use crate::plan::{Attachments, Selection, Target, Want};
@@ -96,7 +96,9 @@ impl Page<'_> {
             Some(true) | None => Attachments::Asked,
         };
         let want = wanted(called.get_ref(), CHART, name, *pin, attachments);
-        self.add(&called, Variant { want, files: None, homes, promotion: None, made, budget: None }, gathered)
+        let reports = Reports::default();
+        let variant = Variant { want, files: None, homes, promotion: None, made, reports, budget: None };
+        self.add(&called, variant, gathered)
     }
 
     /// Files that are one artifact.
@@ -119,8 +121,8 @@ impl Page<'_> {
             artifact_type: self.media_type(artifact_type)?,
         };
         let want = wanted(called.get_ref(), FILE, name, None, Attachments::Left);
-        let (homes, made) = (Vec::new(), Some(made));
-        let variant = Variant { want, files: None, homes, promotion: None, made, budget: None };
+        let (homes, made, reports) = (Vec::new(), Some(made), Reports::default());
+        let variant = Variant { want, files: None, homes, promotion: None, made, reports, budget: None };
         self.add(called, variant, gathered)
     }
 

@@ -6,6 +6,7 @@ mod artifacts;
 mod policy;
 mod promotion;
 mod registries;
+mod reports;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
@@ -29,6 +30,7 @@ use crate::trust::Root;
 pub use artifacts::{CHART, Made, belongs_to_all};
 pub use promotion::Promotion;
 pub use registries::Home;
+pub use reports::{ReportFile, Reports};
 
 /// What the file says, checked.
 #[derive(Clone, Debug)]
@@ -71,6 +73,8 @@ pub struct Variant {
     pub promotion: Option<Promotion>,
     /// What it is made of, instead of being taken from somewhere.
     pub made: Option<Made>,
+    /// Files that are attached to it.
+    pub reports: Reports,
     /// The most bytes one platform may have, compressed.
     pub budget: Option<u64>,
 }
@@ -132,6 +136,8 @@ struct RawImage {
     platforms: Option<Spanned<Vec<Platform>>>,
     optional_platforms: Option<Vec<Platform>>,
     referrers: Option<bool>,
+    sbom: Option<Spanned<reports::Templates>>,
+    scan: Option<Spanned<reports::Templates>>,
 }
 
 /// A text for all variants, or one for each.
@@ -386,6 +392,8 @@ impl Page<'_> {
                     .wrong(Some(template.span()), what)
                     .hint("give each variant a tag of its own"));
             }
+            let left = image.referrers.or(raw.referrers) == Some(false);
+            let files_attached = self.reports(image, variant, &tags, &raw.version, directory)?;
             let tag = tags.first().ok_or_else(|| self.wrong(Some(template.span()), "no tag"))?;
             let want = Want {
                 image: image.name.get_ref().clone(),
@@ -396,13 +404,14 @@ impl Page<'_> {
                     None => Target::Tagged { pin: image.pin.get(variant).map(|pin| *pin.get_ref()) },
                 },
                 selection: Selection { without: Vec::new(), only: self.platforms(raw, image)? },
-                attachments: match image.referrers.or(raw.referrers) {
-                    Some(false) => Attachments::Left,
-                    Some(true) | None => Attachments::Asked,
+                attachments: match left && files_attached.is_empty() {
+                    true => Attachments::Left,
+                    false => Attachments::Asked,
                 },
                 tags,
             };
             let promotion = promotions.remove(variant);
+            let reports = Reports { files: files_attached, alone: left };
             let files = files.remove(variant);
             if let (Some(digest), Some((Files { transport: Transport::DockerArchive, .. }, _))) =
                 (digest, &files)
@@ -413,7 +422,7 @@ impl Page<'_> {
                     .hint("its digests are those of configs, which are image ids: source = \"docker-archive:FILE:@sha256:…\""));
             }
             let homes = homes.clone();
-            gathered.images.push(Variant { want, files, homes, promotion, made: None, budget });
+            gathered.images.push(Variant { want, files, homes, promotion, made: None, reports, budget });
         }
         Ok(())
     }

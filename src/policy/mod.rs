@@ -5,6 +5,7 @@
 mod config;
 mod names;
 mod release;
+mod reports;
 mod supply;
 mod verdict;
 
@@ -12,10 +13,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
+use crate::evidence::Found;
 use crate::oci::{Digest, Name, Platform, Settings, Tag};
 use crate::release::{Channel, Moment, Tier, Version};
 use crate::rules::{Finding, Outcome, RuleId, Rules, Waived};
 
+pub use reports::Tools;
 pub use verdict::{Verdict, Verdicts, demand, kept};
 
 /// What is known of a release that is about to be made.
@@ -68,6 +71,8 @@ pub struct ImageFacts {
     pub aliases: Vec<(Tag, Digest)>,
     /// What in its documents is not as image-spec has it; with [`Need::Documents`].
     pub flaws: Vec<Flaw>,
+    /// What says what is in it; with [`Need::Reports`].
+    pub reports: Vec<ReportFacts>,
     /// Each platform's build.
     pub builds: Vec<BuildFacts>,
 }
@@ -79,6 +84,15 @@ pub struct Promoted {
     pub digest: Digest,
     /// Who says so: a tag, a receipt, a bundle.
     pub origin: String,
+}
+
+/// What is known of an SBOM or a scan report.
+#[derive(Clone, Debug)]
+pub struct ReportFacts {
+    /// What was found.
+    pub found: Found,
+    /// Packages in it that are not to be there.
+    pub tools: Vec<String>,
 }
 
 /// What is known of one platform's build of an image.
@@ -118,6 +132,8 @@ pub enum Need {
     Aliases,
     /// All documents, as image-spec describes them.
     Documents,
+    /// SBOMs and scan reports.
+    Reports,
 }
 
 /// A rule.
@@ -170,6 +186,9 @@ pub const RULES: &[Rule] = &[
     config::PROCESS,
     config::BASE,
     config::LABELS,
+    reports::SBOM,
+    reports::SCAN,
+    reports::TOOLS_RULE,
     release::BUDGET,
 ];
 
@@ -334,7 +353,7 @@ impl Judged {
         };
         // What nobody gave his word for first, then the word that ends first: where only some are told, these are.
         self.findings.sort_by_key(|finding| finding.waived.as_ref().map(|waived| waived.expires));
-        Verdict { rule: self.rule, outcome, findings: self.findings, more: self.more }
+        Verdict { rule: self.rule, outcome, findings: self.findings, more: self.more, noted: Vec::new() }
     }
 }
 
@@ -346,6 +365,8 @@ pub struct Judge<'a> {
     judged: Vec<Judged>,
     /// Of each waiver, whether it covered anything.
     used: Vec<bool>,
+    /// What is to be known of scans.
+    scanned: Vec<String>,
 }
 
 impl<'a> Judge<'a> {
@@ -355,7 +376,8 @@ impl<'a> Judge<'a> {
         let profile = rules.profile.unwrap_or(facts.tier).max(facts.tier);
         let applying = RULES.iter().filter(|rule| rule.applies(profile, &facts, rules));
         let judged = applying.map(|rule| Judged { rule, findings: Vec::new(), more: 0, open: 0 }).collect();
-        let mut judge = Judge { facts, rules, profile, judged, used: vec![false; rules.waiver.len()] };
+        let used = vec![false; rules.waiver.len()];
+        let mut judge = Judge { facts, rules, profile, judged, used, scanned: Vec::new() };
         judge.each(|rule, facts, rules| match rule.judge {
             About::Release(judge) => judge(facts, rules),
             About::Image(_) => Vec::new(),
@@ -368,8 +390,14 @@ impl<'a> Judge<'a> {
         self.judged.iter().any(|judged| judged.rule.needs.contains(&need))
     }
 
+    /// The packages that are looked for.
+    pub fn tools(&self) -> Tools<'a> {
+        Tools::of(self.rules)
+    }
+
     /// Judges an image.
     pub fn image(&mut self, image: &ImageFacts) {
+        self.scanned.extend(reports::counted(image));
         self.each(|rule, facts, rules| match rule.judge {
             About::Image(judge) => judge(&Case { facts, rules, image }),
             About::Release(_) => Vec::new(),
@@ -397,7 +425,7 @@ impl<'a> Judge<'a> {
 
     /// All verdicts.
     pub fn finish(self) -> Verdicts {
-        let Judge { facts, rules, profile, judged, used } = self;
+        let Judge { facts, rules, profile, judged, used, scanned } = self;
         let mut notes = Vec::new();
         for (waiver, used) in rules.waiver.iter().zip(used) {
             let image = waiver.image.as_ref().map(|image| format!(" and {image}")).unwrap_or_default();
@@ -415,7 +443,12 @@ impl<'a> Judge<'a> {
         notes.extend(
             left_out.map(|rule| format!("the rule {} has nothing to judge here, and is left out", rule.id)),
         );
-        let all = judged.into_iter().map(|judged| judged.verdict(profile, rules)).collect();
+        let noted = |rule: &Rule| if rule.id == RuleId::Scan { scanned.clone() } else { Vec::new() };
+        let verdict = |judged: Judged| {
+            let noted = noted(judged.rule);
+            Verdict { noted, ..judged.verdict(profile, rules) }
+        };
+        let all = judged.into_iter().map(verdict).collect();
         Verdicts { profile, all, notes }
     }
 }

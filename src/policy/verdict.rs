@@ -8,6 +8,9 @@ use crate::rules::{Check, Finding, Outcome, PolicyRecord};
 /// Findings of one rule that the statement records: it must stay small, whatever a release is like.
 const RECORDED: usize = 32;
 
+/// The same for what else is to be known: a line for each build of each image.
+const RECORDED_NOTES: usize = 256;
+
 /// A rule's verdict and its grounds.
 #[derive(Clone)]
 pub struct Verdict {
@@ -19,6 +22,8 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// How many more findings there are.
     pub more: usize,
+    /// What else is to be known.
+    pub noted: Vec<String>,
 }
 
 /// What came of all rules that were judged.
@@ -39,6 +44,7 @@ impl Verdicts {
             findings: verdict.findings.iter().take(RECORDED).cloned().collect(),
             id: verdict.rule.id.to_string(),
             more: verdict.findings.len().saturating_sub(RECORDED).saturating_add(verdict.more),
+            noted: verdict.noted.iter().take(RECORDED_NOTES).cloned().collect(),
             result: verdict.outcome,
         };
         PolicyRecord { checks: self.all.iter().map(check).collect(), profile: self.profile.to_string() }

@@ -1,13 +1,14 @@
 //! What policy has to know of a release beyond its plan: image configs, documents, what tags lead to. Everything is
 //! read from where the images come from, through the one door from foreign bytes to trusted ones; no layer is.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use crate::content::Source;
 use crate::error::{Error, Kind, Result, Side};
+use crate::evidence::{self, Package, Place};
 use crate::limits;
 use crate::manifest::{Manifest, Narrow, Variant, belongs_to_all};
 use crate::oci::{
@@ -15,7 +16,7 @@ use crate::oci::{
     config_deviations, deviations,
 };
 use crate::plan::{Image, Node, Plan, Sources, Target};
-use crate::policy::{BuildFacts, Facts, Flaw, ImageFacts, Judge, Need, Promoted, Verdicts};
+use crate::policy::{BuildFacts, Facts, Flaw, ImageFacts, Judge, Need, Promoted, ReportFacts, Verdicts};
 use crate::release::Moment;
 
 /// What a release manifest says of an image, for its rules.
@@ -133,8 +134,39 @@ impl Gatherer<'_> {
             } else {
                 Vec::new()
             },
+            reports: if judge.needs(Need::Reports) {
+                self.reports(number, source, judge).await?
+            } else {
+                Vec::new()
+            },
             builds,
         })
+    }
+
+    /// What is attached to an image and says what is in it; and what of that is not to be there.
+    async fn reports(
+        &self,
+        number: usize,
+        source: &dyn Source,
+        judge: &Judge<'_>,
+    ) -> Result<Vec<ReportFacts>> {
+        let tools = judge.tools();
+        let mut there: HashMap<(Digest, Digest), BTreeSet<String>> = HashMap::new();
+        let mut look = |place: &Place, package: Package| {
+            if tools.has(&package) {
+                let found = there.entry((place.blob.digest, place.subject)).or_default();
+                if found.len() < limits::TOOLS {
+                    found.insert(format!("{} {}", package.name, package.version).trim().to_owned());
+                }
+            }
+            Ok(())
+        };
+        let found = evidence::gather(self.plan, number, source, &mut look).await?;
+        let facts = found.into_iter().map(|found| {
+            let tools = there.get(&(found.place.blob.digest, found.place.subject));
+            ReportFacts { tools: tools.into_iter().flatten().cloned().collect(), found }
+        });
+        Ok(facts.collect())
     }
 
     fn node(&self, digest: &Digest) -> Option<&Node> {

@@ -14,6 +14,7 @@ pub mod license;
 pub mod output;
 pub mod places;
 pub mod promotion;
+pub mod sbom;
 pub mod serve;
 pub mod sign;
 pub mod site;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use super::archive::Blank;
-use crate::artifact::{self, ChartsOnly, Recipe};
+use crate::artifact::{self, Accompanied, ChartsOnly, Recipe, Template};
 use crate::content::{Alternative, Failover, Remembered, Source, Standing, file};
 use crate::docker_archive::{DockerArchive, DockerSource, Packers};
 use crate::error::{Error, Kind, Result, Side};
 use crate::layout::{Layout, LayoutSink, LayoutSource};
-use crate::manifest::{self, CHART, Promotion, Variant};
+use crate::manifest::{self, CHART, Promotion, ReportFile, Reports, Variant};
 use crate::oci::{Files, Finding, Name, Registry, Repository, Transport};
 use crate::plan::{Image, Place, Plan, Sources};
 use crate::registry;
@@ -119,9 +119,24 @@ pub async fn sources(variants: &[Variant], mirrors: &[Mirror], opener: &mut Open
     let mut sources = Vec::new();
     for variant in variants {
         let chart = variant.want.variant == CHART && variant.made.is_none();
-        sources.push(opener.source(Origin::of(variant, mirrors)?, chart).await?);
+        let source = opener.source(Origin::of(variant, mirrors)?, chart).await?;
+        sources.push(accompanied(variant, source));
     }
     Ok(sources)
+}
+
+/// The source of a variant that files are attached to.
+pub(super) fn accompanied(variant: &Variant, source: Arc<dyn Source>) -> Arc<dyn Source> {
+    let Reports { files, alone } = &variant.reports;
+    if files.is_empty() {
+        return source;
+    }
+    let templates = files.iter().cloned().map(|ReportFile { directory, template, sbom }| Template {
+        directory,
+        path: template,
+        sbom,
+    });
+    Arc::new(Accompanied::new(source, templates.collect(), *alone))
 }
 
 /// Opens places, each once for all that is taken from it.

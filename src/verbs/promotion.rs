@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::places::{Mirror, Opener, Origin};
+use super::places::{Mirror, Opener, Origin, accompanied};
 use super::site::Site;
 use super::verify;
 use crate::content::{Quiet, Source, Watch, file};
@@ -62,7 +62,11 @@ impl Promoter<'_> {
                 continue;
             };
             let (promoted, staging) = self.before(&promotion, variant, source, opener).await?;
-            self.settle(&mut variant.want, &promoted, source, staging).await?;
+            let new = self.is_new(&mut variant.want, &promoted, source).await?;
+            // Its own place is accompanied already.
+            if new && !Arc::ptr_eq(source, &staging) {
+                *source = accompanied(variant, staging);
+            }
             all.push(Some(promoted));
         }
         Ok(all)
@@ -123,16 +127,10 @@ impl Promoter<'_> {
     }
 
     /// What exists under the new name is judged by the rule `promotion`; what does not is taken from staging.
-    async fn settle(
-        &self,
-        want: &mut Want,
-        promoted: &Promoted,
-        source: &mut Arc<dyn Source>,
-        staging: Arc<dyn Source>,
-    ) -> Result<()> {
-        let Target::Tagged { pin } = &want.target else { return Ok(()) };
+    async fn is_new(&self, want: &mut Want, promoted: &Promoted, source: &Arc<dyn Source>) -> Result<bool> {
+        let Target::Tagged { pin } = &want.target else { return Ok(false) };
         match source.resolve(&want.source, None).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(false),
             Err(error) if error.kind() == Kind::NotFound => {}
             Err(error) => return Err(error.about(&want.source).side(Side::Source)),
         }
@@ -147,8 +145,7 @@ impl Promoter<'_> {
             want.source, promoted.digest, promoted.origin
         ));
         want.target = Target::Digest(promoted.digest);
-        *source = staging;
-        Ok(())
+        Ok(true)
     }
 }
 

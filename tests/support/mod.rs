@@ -14,6 +14,7 @@ pub mod browser;
 pub mod charts;
 pub mod dice;
 pub mod engines;
+pub mod evidence;
 pub mod images;
 pub mod lying;
 pub mod odd;

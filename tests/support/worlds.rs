@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::Scratch;
+use super::evidence::{PACKAGES, Package, sarif_of_grype, spdx_of_syft};
 use super::images::{Image, Layout};
 
 const REVISION: &str = "9f2c1ab4d7e8f0a1b2c3d4e5f60718293a4b5c6d";
@@ -15,6 +16,8 @@ const REVISION: &str = "9f2c1ab4d7e8f0a1b2c3d4e5f60718293a4b5c6d";
 pub struct World {
     pub manifest: String,
     pub images: BTreeMap<String, Image>,
+    /// What lies beside it: SBOMs and scan reports.
+    pub files: BTreeMap<String, Value>,
     /// The digests that the images have before anything is changed: the manifest may pin them.
     digests: BTreeMap<String, String>,
 }
@@ -43,7 +46,7 @@ impl World {
         let scratch = Scratch::new();
         let mut layout = Layout::new(scratch.path("images"));
         let digests = images.iter().map(|(name, image)| (name.clone(), layout.add(name, image))).collect();
-        World { manifest, images, digests }
+        World { manifest, images, files: files(name), digests }
     }
 
     /// One of its images; the end of its name is enough.
@@ -82,7 +85,41 @@ impl World {
             }
         }
         scratch.write("release.toml", manifest);
+        for (path, content) in &self.files {
+            let path = scratch.path(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content.to_string()).unwrap();
+        }
     }
+}
+
+/// The SBOMs and scan reports of a world. They name no digest: an image that a test changes has another one.
+fn files(world: &str) -> BTreeMap<String, Value> {
+    let found = [("CVE-2026-0001", "MEDIUM", "openssl")];
+    let mut files = BTreeMap::new();
+    let mut add = |name: &str| {
+        files.insert(format!("sbom/{name}.spdx.json"), sbom(&PACKAGES));
+        files.insert(format!("scan/{name}.sarif"), sarif_of_grype(&found));
+    };
+    match world {
+        "web-platform" => ["web-9f2c1ab", "worker-9f2c1ab"].map(&mut add).into_iter().collect(),
+        "app-catalog" => {
+            for name in ["backend", "worker", "frontend", "nginx"] {
+                for platform in ["linux-amd64", "linux-arm64", "linux-arm-v7"] {
+                    add(&format!("{name}-{platform}"));
+                }
+            }
+        }
+        _ => {}
+    }
+    files
+}
+
+/// An SBOM of these packages.
+pub fn sbom(packages: &[Package]) -> Value {
+    let mut sbom = spdx_of_syft("", packages);
+    sbom["packages"].as_array_mut().unwrap().retain(|package| package["primaryPackagePurpose"].is_null());
+    sbom
 }
 
 type Images = Vec<(String, Image)>;

@@ -615,7 +615,13 @@ mod tests {
             upgrades_from: None,
             producer: "sealift".to_owned(),
             policy: PolicyRecord {
-                checks: vec![Check { findings: Vec::new(), id: "budget".to_owned(), more: 0, result }],
+                checks: vec![Check {
+                    findings: Vec::new(),
+                    id: "budget".to_owned(),
+                    more: 0,
+                    noted: Vec::new(),
+                    result,
+                }],
                 profile: "community".to_owned(),
             },
             signers: Vec::new(),
