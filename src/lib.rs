@@ -47,6 +47,7 @@ pub mod trust;
 
 // Floor 2 · places and decisions.
 pub mod artifact;
+pub mod audit;
 pub mod bundle;
 pub mod docker_archive;
 pub mod history;

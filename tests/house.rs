@@ -106,6 +106,7 @@ fn lib_lists_every_room_on_its_floor() {
         vec!["content", "plan", "trust"],
         vec![
             "artifact",
+            "audit",
             "bundle",
             "docker_archive",
             "history",

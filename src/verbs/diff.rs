@@ -248,8 +248,17 @@ impl Diff {
                 // The time of a release that is only looked at does not matter, and must not be refused.
                 let created = Some(Moment::default());
                 let site = self.site.clone();
-                let export =
-                    Export { manifest, narrow, mirrors, created, site, signatures: None, jobs, rate: None };
+                let export = Export {
+                    manifest,
+                    narrow,
+                    mirrors,
+                    created,
+                    site,
+                    signatures: None,
+                    jobs,
+                    rate: None,
+                    audited: true,
+                };
                 let prepared = export.prepare(client).await?;
                 Ok(Contents::of_plan(&prepared.plan, facts_of(&prepared.release, &prepared.record)))
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::account::{self, Account};
 use super::archive::{self, Arranged};
 use super::inspect::{SignerRecord, signer_records};
 use super::license;
@@ -14,6 +15,7 @@ use super::places::{self, Destination, Form, Renaming};
 use super::site::{Site, sighting};
 use super::sparse::{self, Asking, Became, Indexes};
 use super::verify;
+use crate::audit::Placed;
 use crate::bundle::{Input, Sealing, Statement};
 use crate::content::{Rate, Watch};
 use crate::error::{Error, Kind, Result, Side};
@@ -58,6 +60,8 @@ pub struct Import {
     pub jobs: usize,
     /// How fast, all together.
     pub rate: Option<Rate>,
+    /// Where account is kept of it.
+    pub account: Account,
 }
 
 /// What was done, or would be.
@@ -160,10 +164,12 @@ pub async fn import(
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
     archive::check_order(order)?;
-    match origin {
+    let receipt = match origin {
         Origin::File(path) => from_file(order, &path, client, watch).await,
         Origin::Pipe(input, name) => from_pipe(order, input, name, client, watch).await,
-    }
+    }?;
+    order.account.placed(receipt.images.iter().flat_map(ImportedImage::placed).collect());
+    Ok(receipt)
 }
 
 async fn from_file(
@@ -173,9 +179,11 @@ async fn from_file(
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
     let opened = verify::opened(path, &order.site, &watch).await?;
+    order.known(opened.statement(), opened.signers(), opened.identity(), &*watch)?;
     license::demand(order.license.as_deref(), opened.statement(), &order.site, &*watch)?;
     let held = order.admit(sighting(opened.statement(), opened.signers(), opened.identity()))?;
     let wants = order.wanted(opened.statement(), opened.wants()?)?;
+    order.begin()?;
     order.reach(client, Some(path)).await?;
     let documents = vec![opened.documents(); wants.len()];
     let plan = opened.plan(&wants).await?;
@@ -219,9 +227,11 @@ async fn from_pipe(
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
     let piped = verify::received(input, name, &order.site, &watch).await?;
+    order.known(piped.statement(), piped.signers(), piped.identity(), &*watch)?;
     license::demand(order.license.as_deref(), piped.statement(), &order.site, &*watch)?;
     let held = order.admit(sighting(piped.statement(), piped.signers(), piped.identity()))?;
     let wants = order.wanted(piped.statement(), piped.wants()?)?;
+    order.begin()?;
     order.reach(client, None).await?;
     piped.check_documents().await?;
 
@@ -262,7 +272,45 @@ fn remember(held: Held) -> Result<()> {
     })
 }
 
+impl ImportedImage {
+    /// Its names there, for the account.
+    fn placed(&self) -> Vec<Placed> {
+        let mut placed: Vec<Placed> = Vec::new();
+        for ImportedName { name, digest, .. } in &self.names {
+            match placed.iter_mut().find(|one| one.digest == *digest) {
+                Some(one) => one.names.push(name.clone()),
+                None => placed.push(Placed { digest: *digest, names: vec![name.clone()] }),
+            }
+        }
+        placed
+    }
+}
+
 impl Import {
+    /// Who signed what is known now: whatever becomes of it can be told. Where the tier asks for an account and none
+    /// was asked for, one is kept beside what the site remembers: nobody is to stand before a closed door for it.
+    fn known(
+        &self,
+        statement: &Statement,
+        signers: &Signers,
+        bundle: Digest,
+        watch: &dyn Watch,
+    ) -> Result<()> {
+        self.account.trusted(statement, signers, bundle);
+        if self.dry_run || self.account.is_kept() || !account::asks_for_log(statement.tier) {
+            return Ok(());
+        }
+        self.account.fall_back(statement.tier, self.site.history.prepared()?, watch)
+    }
+
+    /// From here on the destination is touched.
+    fn begin(&self) -> Result<()> {
+        match self.dry_run {
+            true => Ok(()),
+            false => self.account.begin(),
+        }
+    }
+
     /// Whether the bundle may follow what was imported before; holds its place until that is remembered.
     fn admit(&self, sighting: Sighting) -> Result<Option<Held>> {
         match self.dry_run {

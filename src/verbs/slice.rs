@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::account::require_log;
 use super::export::{Prepared, check_output};
 use super::output::Target;
 use super::site::Site;
@@ -31,6 +32,8 @@ pub struct Slice {
     pub jobs: usize,
     /// How fast, all together.
     pub rate: Option<Rate>,
+    /// Whether account is kept of it; a dry run needs none.
+    pub audited: bool,
 }
 
 impl Slice {
@@ -42,6 +45,7 @@ impl Slice {
     /// Reads all of the bundle, then the documents of what is wanted of it.
     pub async fn prepare(self, watch: &Arc<dyn Watch>) -> Result<Prepared> {
         let opened = verify::opened(&self.bundle, &self.site, watch).await?;
+        require_log(opened.statement().tier, self.audited)?;
         let wants = self.narrow.apply(opened.wants()?)?;
         let bundle = verify::whole(opened, watch.clone()).await?;
         let sources = vec![bundle.source(); wants.len()];
