@@ -505,7 +505,7 @@ pub struct ImportArgs {
     pub json: bool,
     /// Leave out the record: the statement, sums and signatures that are attached to each image in a registry or a
     /// store, so that these say themselves where it came from.
-    #[arg(long)]
+    #[arg(long, env = "SEALIFT_NO_RECORD", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_record: bool,
     /// Write the receipt to this file [default: a file in receipts/ in the state directory].
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run", value_hint = ValueHint::FilePath)]

@@ -297,6 +297,7 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         site: site(args.trust, args.expiry.allow_expired, leave),
         destination,
         account: account.clone(),
+        record: !args.no_record,
         renamings: meant(&args.map)?,
         license: args.license,
         narrow: narrow(args.narrow),

@@ -12,17 +12,18 @@ use super::inspect::{SignerRecord, signer_records};
 use super::license;
 use super::output::Target;
 use super::places::{self, Destination, Form, Renaming};
+use super::record::{self, Records};
 use super::site::{Site, sighting};
 use super::sparse::{self, Asking, Became, Indexes};
 use super::verify;
 use crate::audit::Placed;
-use crate::bundle::{Input, Sealing, Statement};
+use crate::bundle::{Input, Proof, Sealing, Statement};
 use crate::content::{Rate, Watch};
 use crate::error::{Error, Kind, Result, Side};
 use crate::history::{Held, Sighting};
 use crate::layout::LayoutSink;
 use crate::manifest::Narrow;
-use crate::oci::{Digest, Name};
+use crate::oci::{Digest, Name, RECORD};
 use crate::plan::{
     self, Done, How, Image, Omitted, Place, Plan, Sources, Survey, TagMove, Transfer, Trimmed, Want, ready,
     relay, resolve, survey, transfer,
@@ -60,6 +61,8 @@ pub struct Import {
     pub jobs: usize,
     /// How fast, all together.
     pub rate: Option<Rate>,
+    /// Whether each image gets a record of the bundle, where it goes to a registry or a store.
+    pub record: bool,
     /// Where account is kept of it.
     pub account: Account,
 }
@@ -132,6 +135,9 @@ pub struct ImportedImage {
     pub shared_bytes_to_send: u64,
     /// Documents that are attached to it: signatures, SBOMs, attestations.
     pub attached: usize,
+    /// The record of the bundle that is attached to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<Digest>,
     /// Parts of the image that are not at the destination.
     pub omitted: usize,
 }
@@ -187,7 +193,8 @@ async fn from_file(
     order.reach(client, Some(path)).await?;
     let documents = vec![opened.documents(); wants.len()];
     let plan = opened.plan(&wants).await?;
-    let mut task = order.task(plan, &documents, opened.statement(), client).await?;
+    let proof = (Proof::of(&opened)?, opened.identity());
+    let mut task = order.task(plan, &documents, (opened.statement(), proof), client).await?;
     if task.todo.is_done(&task.plan) && !order.dry_run {
         // Nothing of the bundle will be used: its layers need not be read.
         let done = Done { tags: task.todo.tags.len(), ..Done::default() };
@@ -237,7 +244,8 @@ async fn from_pipe(
 
     let sources: Sources = vec![piped.clone(); wants.len()];
     let plan = resolve(&wants, &sources).await?;
-    let mut task = order.task(plan, &sources, piped.statement(), client).await?;
+    let proof = (Proof::passed(&piped)?, piped.identity());
+    let mut task = order.task(plan, &sources, (piped.statement(), proof), client).await?;
     let carrier = order.carrier(&task, sources, watch.clone(), usize::MAX);
     let done = match (task.sealing.take(), order.target()) {
         _ if order.dry_run => {
@@ -347,7 +355,7 @@ impl Import {
         &self,
         plan: Plan,
         documents: &Sources,
-        statement: &Statement,
+        (statement, (proof, bundle)): (&Statement, (Proof, Digest)),
         client: &registry::Client,
     ) -> Result<Task> {
         let originals: Vec<_> =
@@ -368,7 +376,9 @@ impl Import {
             Some(Indexes::Keep) | None => (None, Became::Kept),
         };
         let planned = trimmed.as_ref().map_or(plan, |trimmed| (*trimmed.plan).clone());
-        let Arranged { plan, mut notes } = archive::arranged(self, planned, statement)?;
+        let Arranged { mut plan, mut notes } = archive::arranged(self, planned, statement)?;
+        let asks = matches!(self.destination, Destination::Registry(..) | Destination::Store(_));
+        let records = (asks && self.record).then(|| Records::attach(&mut plan, proof, statement, bundle));
         let (places, mut todo) = self.survey(&plan, client).await?;
         keep_complete(&plan, &originals, &mut todo, &mut notes);
         if !self.overwrite_tags {
@@ -377,7 +387,7 @@ impl Import {
         let sealing = archive::sealing(self, &plan, &todo)?;
         let archive_bytes = sealing.as_ref().map(Sealing::total);
         let plan = Arc::new(plan);
-        Ok(Task { plan, originals, trimmed, indexes, places, todo, notes, sealing, archive_bytes })
+        Ok(Task { plan, originals, trimmed, records, indexes, places, todo, notes, sealing, archive_bytes })
     }
 
     /// What the destination takes. Nothing is offered to it where tags lead elsewhere either way.
@@ -441,6 +451,10 @@ impl Import {
             Some(trimmed) => trimmed.over(sources),
             None => sources,
         };
+        let sources = match &task.records {
+            Some(records) => records.over(sources),
+            None => sources,
+        };
         let (plan, places, jobs) = (task.plan.clone(), task.places.clone(), self.jobs.min(readers));
         Transfer { plan, sources, places, jobs, rate: self.rate.clone(), watch }
     }
@@ -463,6 +477,7 @@ struct Task {
     /// The bundle's images: what they are called there, and their top documents.
     originals: Vec<(Name, Digest)>,
     trimmed: Option<Trimmed>,
+    records: Option<Records>,
     indexes: Became,
     places: Vec<Place>,
     todo: Survey,
@@ -517,9 +532,16 @@ impl Task {
                 "these images have layers that are not distributed with them: the registry must be told to take \
                  such images (docker-registry: validation.manifests.urls.allow)",
             ),
+            _ if self.records.is_some() => record::explain(error),
             _ => error,
         }
     }
+}
+
+/// What is attached to an image, but for the record.
+fn attached(image: &Image) -> impl Iterator<Item = Digest> {
+    let others = image.referrers.iter().filter(|one| one.artifact_type != RECORD);
+    others.map(|one| one.digest)
 }
 
 fn receipt(order: &Import, task: &Task, done: Done, statement: &Statement, signers: &Signers) -> Receipt {
@@ -546,7 +568,8 @@ fn receipt(order: &Import, task: &Task, done: Done, statement: &Statement, signe
             names: names.collect(),
             own_bytes_to_send: share.own,
             shared_bytes_to_send: share.shared,
-            attached: image.referrers.iter().map(|one| one.digest).collect::<HashSet<_>>().len(),
+            attached: attached(image).collect::<HashSet<_>>().len(),
+            record: image.referrers.iter().find(|one| one.artifact_type == RECORD).map(|one| one.digest),
             omitted: image.omitted.iter().filter(|omitted| omitted.digest.is_some()).count(),
         }
     };
