@@ -37,7 +37,7 @@ mod writer;
 
 pub use archive::{docker_archive, oci_archive};
 pub use draft::{Draft, Sealing};
-pub use head::read_signature;
+pub use head::{detached_signatures, read_signature};
 pub use packed::Packed;
 pub use partial::check_target;
 pub use pipe::{Input, Piped};

@@ -65,6 +65,12 @@ impl Proof {
         Ok(Proof { parts: parts(piped.trusted())?, held: Held::Passed(piped.clone()) })
     }
 
+    /// The digest of the statement.
+    pub fn statement(&self) -> Digest {
+        let stated = |part: &&Part| matches!(part.content, Content::Statement);
+        self.parts.iter().find(stated).map_or(Digest::of(b""), |part| part.descriptor.digest)
+    }
+
     /// Its files.
     pub fn parts(&self) -> &[Part] {
         &self.parts

@@ -1,15 +1,16 @@
 //! What is typed and printed about accounts: the audit log and receipts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::args::{AuditArgs, LogArgs};
-use super::report;
+use super::{Passphrases, report};
 use crate::audit::{self, Checked, Claims, Event, Line, Placed, Who};
 use crate::error::{Result, printable};
 use crate::release::Tier;
 use crate::verbs::account::{Account, asks_for_log};
+use crate::verbs::receipt::Filing;
 
 /// The account of a run; none is kept of one that changes nothing.
 pub fn open(args: &LogArgs, action: &str, dry_run: bool) -> Result<Account> {
@@ -162,7 +163,8 @@ fn summary(path: &Path, checked: &Checked) -> String {
     text
 }
 
-/// `receipt`.
-pub fn receipt_verb(_args: &super::args::ReceiptArgs) -> Result<()> {
-    Ok(())
+/// The receipt that an import writes.
+pub fn filing(path: Option<PathBuf>, key: Option<&Path>, passphrase: Option<PathBuf>) -> Result<Filing> {
+    let key = key.map(|key| Passphrases::new(passphrase).open(key)).transpose()?;
+    Ok(Filing { path, key, host: who().host })
 }

@@ -7,6 +7,7 @@ mod demo;
 mod diff;
 mod license;
 mod progress;
+mod receipt;
 mod report;
 mod verdicts;
 
@@ -90,7 +91,7 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Trust { verb } => trust_verb(verb, progress),
         Verb::Store { verb } => store_verb(verb, progress),
         Verb::Audit(args) => account::audit_verb(&args),
-        Verb::Receipt(args) => account::receipt_verb(&args),
+        Verb::Receipt(args) => receipt::receipt_verb(&args),
         Verb::Key { verb } => key_verb(verb),
         Verb::License { verb } => license::verb(verb, progress),
         Verb::Demo => demo::trip(),
@@ -298,6 +299,10 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         destination,
         account: account.clone(),
         record: !args.no_record,
+        filing: match args.dry_run {
+            true => None,
+            false => Some(account::filing(args.receipt, args.site_key.as_deref(), args.passphrase_file)?),
+        },
         renamings: meant(&args.map)?,
         license: args.license,
         narrow: narrow(args.narrow),

@@ -37,6 +37,16 @@ pub fn require_log(tier: Tier, kept: bool) -> Result<()> {
     }
 }
 
+/// Which release a statement is about.
+pub fn released(statement: &Statement) -> Released {
+    Released {
+        channel: statement.channel,
+        name: statement.name.clone(),
+        tier: statement.tier,
+        version: statement.version.clone(),
+    }
+}
+
 /// The account of one run. Cheap to hand on.
 #[derive(Clone)]
 pub struct Account(Arc<Mutex<State>>);
@@ -99,13 +109,7 @@ impl Account {
 
     /// Which bundle, and all that is known of it once it is trusted.
     pub fn trusted(&self, statement: &Statement, signers: &Signers, bundle: Digest) {
-        let released = Released {
-            channel: statement.channel,
-            name: statement.name.clone(),
-            tier: statement.tier,
-            version: statement.version.clone(),
-        };
-        self.releases(released, &statement.policy);
+        self.releases(released(statement), &statement.policy);
         let key = |signer: &crate::trust::Signer| Key {
             key_id: signer.id.to_string(),
             name: signer.name.chars().take(128).collect(),

@@ -15,6 +15,7 @@ pub mod license;
 pub mod output;
 pub mod places;
 pub mod promotion;
+pub mod receipt;
 pub mod record;
 pub mod serve;
 pub mod sign;
