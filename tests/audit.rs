@@ -12,9 +12,12 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
-use support::verdict::{taking_all, writes};
+use support::lying::Answer;
+use support::running::{Hand, Running};
+use support::verdict::{taking_all, taking_all_but, writes};
 use support::{EXPORT, Run, Scratch, run, sha256};
 
 const LOG: &str = "home/audit.jsonl";
@@ -269,21 +272,32 @@ fn nobody_goes_on_with_a_log_whose_end_was_changed() {
 #[test]
 fn a_killed_import_is_seen_to_have_begun() {
     let scratch = Scratch::with_release().exported();
-    let server = support::lying::Lying::start(|request, _| match request.path.as_str() {
-        "/v2/" => support::lying::Answer::new(200),
-        _ => support::lying::Answer::new(404),
+    let hand: Arc<OnceLock<Hand>> = Arc::default();
+    let killer = hand.clone();
+    let server = taking_all_but(move |request, _| {
+        if request.method != "POST" {
+            return None;
+        }
+        while killer.get().is_none() {
+            std::thread::yield_now();
+        }
+        killer.get().unwrap().kill();
+        Some(Answer::new(500))
     });
-    // Whatever kills it: here its end line is taken away, and it was killed before.
-    let import = format!("import bundle.tar --to {} --trust trust", server.host());
-    scratch.sealift(&import).fails(1, "NotFound");
-    let text = String::from_utf8(scratch.read(LOG)).unwrap();
-    let killed: String = text.lines().take(3).map(|line| format!("{line}\n")).collect();
-    scratch.write(LOG, killed);
+    let import =
+        Running::start(scratch.command(&format!("import bundle.tar --to {} --trust trust", server.host())));
+    assert!(hand.set(import.hand()).is_ok());
+    assert_eq!(import.ended().code, -1);
+    let told = lines(&scratch);
+    assert_eq!((told.len(), &told[2]["event"], &told[2]["action"]), (3, &json!("begin"), &json!("import")));
     let said = scratch.sealift(&format!("audit {LOG}")).ok().stdout;
     assert!(
         said.contains("began, and never ended") && said.contains("the run that began in line 3"),
         "{said}"
     );
+    // The next run goes on.
+    scratch.sealift("import bundle.tar --to oci:there --trust trust").ok();
+    assert_eq!(scratch.sealift(&format!("audit {LOG} --json")).ok().json()["lines"], 5);
 }
 
 #[test]

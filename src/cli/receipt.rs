@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use qrcode::{Color, EcLevel, QrCode};
+use qrcode::bits::Bits;
+use qrcode::{Color, EcLevel, QrCode, Version};
 use serde_json::{Value, json};
 
 use super::args::{ReceiptArgs, ReceiptForm};
@@ -173,9 +174,14 @@ fn grouped(hex: &str) -> String {
     lines.concat()
 }
 
+/// Always of the same size: version 5, the text as it is.
 fn code(checked: &Checked) -> Result<QrCode> {
-    QrCode::with_error_correction_level(checked.digest.to_string(), EcLevel::M)
-        .map_err(|e| Error::new(Kind::Io, "cannot draw the code").got(e))
+    let mut bits = Bits::new(Version::Normal(5));
+    let drawn = bits
+        .push_byte_data(checked.digest.to_string().as_bytes())
+        .and_then(|()| bits.push_terminator(EcLevel::M))
+        .and_then(|()| QrCode::with_bits(bits, EcLevel::M));
+    drawn.map_err(|e| Error::new(Kind::Io, "cannot draw the code").got(e))
 }
 
 /// Modules of nothing around it, which readers need (ISO/IEC 18004, "quiet zone").
