@@ -238,15 +238,19 @@ fn read_code(modules: &[Vec<bool>]) -> String {
         (0..6).map(|at| (8, at)).chain([(8, 7), (8, 8), (7, 8)]).chain((0..6).rev().map(|at| (at, 8)));
     let format = format.fold(0, |bits, (row, column)| bits << 1 | u32::from(modules[row][column])) ^ 0x5412;
     assert_eq!(format >> 13, 0, "the level M");
-    let mask = |i: usize, j: usize| match format >> 10 & 7 {
-        0 => (i + j) % 2 == 0,
-        1 => i % 2 == 0,
-        2 => j % 3 == 0,
-        3 => (i + j) % 3 == 0,
-        4 => (i / 2 + j / 3) % 2 == 0,
-        5 => (i * j) % 2 + (i * j) % 3 == 0,
-        6 => ((i * j) % 2 + (i * j) % 3) % 2 == 0,
-        _ => ((i + j) % 2 + (i * j) % 3) % 2 == 0,
+    let mask = |i: usize, j: usize| {
+        let product = i * j;
+        let rest = match format >> 10 & 7 {
+            0 => (i + j) % 2,
+            1 => i % 2,
+            2 => j % 3,
+            3 => (i + j) % 3,
+            4 => (i / 2 + j / 3) % 2,
+            5 => product % 2 + product % 3,
+            6 => (product % 2 + product % 3) % 2,
+            _ => ((i + j) % 2 + product % 3) % 2,
+        };
+        rest == 0
     };
     let mut bits = Vec::new();
     // Two columns at a time, from the right, up and down in turn; the timing pattern's column is passed over.
