@@ -72,7 +72,7 @@ kinds! {
     Untrusted {
         SignatureMissing SignatureUntrusted SignatureFormat TrustStore KeyWeak Expired PinMismatch
         KeyRevoked KeyExpired KeyNotAuthorized ThresholdNotMet RootChain
-        Equivocation StateCorrupt StatePerms StateMissing
+        Equivocation StateCorrupt StatePerms StateMissing AuditBroken
         SumsFormat StatementInvalid LayoutInvalid
         TarHeader TarOrder TarEntryName TarUnexpectedEntry FrameInvalid Truncated TrailingData
         DigestInvalid DigestMismatch SizeMismatch BlobMissing BlobUnreferenced

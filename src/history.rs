@@ -190,9 +190,7 @@ impl History {
     /// imported; `Io` where nothing could be written later.
     pub fn hold(&self, sighting: Sighting, leave: Leave) -> Result<Held> {
         let failed = |e: &std::io::Error| self.unwritable(e);
-        let mut maker = std::fs::DirBuilder::new();
-        maker.recursive(true).mode(0o755).create(&self.directory).map_err(|e| failed(&e))?;
-        self.check_directory()?;
+        self.prepared()?;
         let path = self.directory.join(format!("{}.lock", sighting.name));
         let mut options = OpenOptions::new();
         let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
@@ -209,6 +207,17 @@ impl History {
         }
         self.check(&sighting, leave)?;
         Ok(Held { history: self.clone(), sighting, leave, _lock: lock })
+    }
+
+    /// The directory, made if it is not there.
+    ///
+    /// # Errors
+    /// `Io`; `StatePerms` where others can write to it.
+    pub fn prepared(&self) -> Result<&Path> {
+        let mut maker = std::fs::DirBuilder::new();
+        maker.recursive(true).mode(0o755).create(&self.directory).map_err(|e| self.unwritable(&e))?;
+        self.check_directory()?;
+        Ok(&self.directory)
     }
 
     /// What is remembered, by name.

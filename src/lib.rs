@@ -50,6 +50,7 @@ pub mod evidence;
 
 // Floor 2 · places and decisions.
 pub mod artifact;
+pub mod audit;
 pub mod bundle;
 pub mod docker_archive;
 pub mod history;

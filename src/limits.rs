@@ -146,6 +146,18 @@ pub const TRUST_ROOT: u64 = 1 << 20;
 /// What a site remembers of one release: some versions of thousands of images.
 pub const RECORD: u64 = 64 << 20;
 
+/// A line of an audit log, in bytes: nobody can make a log whose end, or any line, fills the memory.
+pub const AUDIT_LINE: usize = 128 << 10;
+
+/// Names that one line of an audit log tells of; more are told of in more lines.
+pub const AUDIT_NAMES: usize = 64;
+
+/// Runs in an audit log that began and did not end: each is remembered while the log is checked.
+pub const AUDIT_OPEN: usize = 100_000;
+
+/// A receipt: a line for each blob of the largest bundle, and what is said of thousands of images.
+pub const RECEIPT: u64 = 32 << 20;
+
 /// Versions of one release whose contents a site remembers.
 pub const VERSIONS: usize = 20;
 

@@ -13,6 +13,8 @@ words!(
     RuleId ("rule") {
         /// The bundle is signed.
         Signed = "signed"
+        /// Account is kept of who makes the bundle, and of what.
+        Audit = "audit"
         /// A site can tell whether it may install the release over what it has.
         Upgrade = "upgrade"
         /// Only tiers that may ask for a licence do.

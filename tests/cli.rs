@@ -31,22 +31,24 @@ fn help_names_every_flag() {
         (
             "export",
             format!(
-                "--output --key --passphrase-file --unsigned --mirror --dry-run --json --overwrite --created --progress {narrow} {registry}"
+                "--output --key --passphrase-file --unsigned --mirror --dry-run --json --overwrite --created --audit-log --progress {narrow} {registry}"
             ),
         ),
         ("verify", "--head --json --trust --state --allow-expired --allow-downgrade --progress".to_owned()),
         (
             "import",
             format!(
-                "--to --map --sparse --overwrite-tags --overwrite --allow-downgrade --require-state --reset-state --state --allow-expired --dry-run --json --trust --progress {narrow} {registry}"
+                "--to --map --sparse --overwrite-tags --overwrite --allow-downgrade --require-state --reset-state --state --allow-expired --dry-run --json --trust --no-record --receipt --site-key --passphrase-file --audit-log --progress {narrow} {registry}"
             ),
         ),
         ("inspect", "--json --trust --state --allow-expired".to_owned()),
         ("serve", "--listen --writable --allow-sparse --head-first --tls-cert --tls-key --self-signed --plain-http-anyway --htpasswd --anonymous-pull --access-log --trust --state".to_owned()),
-        ("sign", "--key --passphrase-file --minisig --extract --output --attach --by --trust --json".to_owned(),
+        ("sign", "--key --passphrase-file --minisig --extract --output --attach --by --trust --json --audit-log".to_owned(),
         ),
         ("trust show", "--json --trust".to_owned()),
-        ("trust update", "--dry-run --json --trust --state".to_owned()),
+        ("trust update", "--dry-run --json --trust --state --audit-log".to_owned()),
+        ("audit", "--head --json".to_owned()),
+        ("receipt", "--by --trust --bundle --output".to_owned()),
         ("key new", "--dir --no-passphrase --passphrase-file --json".to_owned()),
         ("key show", "--passphrase-file --minisign --json".to_owned()),
         ("man", "--dir".to_owned()),

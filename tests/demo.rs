@@ -50,8 +50,8 @@ fn the_demo_runs_and_leaves_nothing() {
             .map(|words| if words[0] == "sealift" { words[1] } else { words[0] }.to_owned())
             .collect();
         let expected = [
-            "cd", "serve", "key", "export", "cp", "verify", "inspect", "serve", "import", "import", "export",
-            "cmp",
+            "cd", "serve", "key", "export", "cp", "verify", "inspect", "serve", "import", "import", "audit",
+            "export", "cmp",
         ];
         assert_eq!(verbs, expected, "{said}");
         assert!(said.stdout.contains("sent 0 B"), "the second import sends nothing:\n{said}");
@@ -69,7 +69,7 @@ fn every_image_goes_through_two_registries_and_keeps_its_digest() {
     // Into the bundle from the one, out of it into the other, and back from there.
     let words = commands(&said);
     let last = |number: usize| words[number].last().copied().unwrap();
-    for (number, address) in [(3, addresses[0]), (10, addresses[1])] {
+    for (number, address) in [(3, addresses[0]), (11, addresses[1])] {
         assert_eq!(last(number), format!("registry.example.com=127.0.0.1:{address}"), "{said}");
     }
     assert!(words[8].contains(&format!("docker://127.0.0.1:{}", addresses[1]).as_str()), "{said}");

@@ -107,6 +107,7 @@ fn lib_lists_every_room_on_its_floor() {
         vec!["evidence"],
         vec![
             "artifact",
+            "audit",
             "bundle",
             "docker_archive",
             "history",

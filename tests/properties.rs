@@ -440,6 +440,7 @@ async fn there_and_back(images: Vec<Described>, sequence: u64) {
             leave: Default::default(),
         },
         signatures: Some(1),
+        audited: Some(true),
         jobs: 2,
         rate: None,
     };

@@ -166,7 +166,7 @@ impl Set {
     /// The release manifest of the set, for sealift.
     pub fn release(&self) -> String {
         let mut text = format!(
-            "schema = 1\nname = \"versus\"\nversion = \"{TAG}\"\ntier = \"sovereign\"\n\
+            "schema = 1\nname = \"versus\"\nversion = \"{TAG}\"\ntier = \"enterprise\"\n\
              channel = \"development\"\nregistry = \"registry.example.com\"\n"
         );
         for Image { name, repository, .. } in &self.images {

@@ -108,6 +108,11 @@ impl Piped {
         self.bundle.signers()
     }
 
+    /// Its head.
+    pub(super) fn trusted(&self) -> &Bundle<Trusted> {
+        &self.bundle
+    }
+
     /// What the signed statement says.
     pub fn statement(&self) -> &Statement {
         self.bundle.statement()

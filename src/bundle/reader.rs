@@ -1,7 +1,7 @@
 //! Reading a bundle, in the order that trust asks for. The state is in the type: only what
 //! `Bundle<Verified>` hands out can reach a destination.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ use crate::limits;
 use crate::oci::{Attached, Descriptor, Digest, Hasher, MediaType, Name};
 use crate::plan::{Attachments, Image, Plan, Selection, Target, Want, resolve};
 use crate::release::Moment;
-use crate::trust::{Bearer, Claim, Keyring, Signers};
+use crate::trust::{Bearer, Claim, KeyId, Keyring, Signature, Signers};
 
 /// A bundle file, opened once. `S` is what is known of it.
 pub struct Bundle<S> {
@@ -115,6 +115,10 @@ pub struct Trusted {
     pub(super) statement: Statement,
     pub(super) contents: Arc<Contents>,
     identity: Digest,
+    /// Bytes of the sums.
+    pub(super) sums: u64,
+    /// The signatures that stand under the ids of keys that counted.
+    pub(super) counted: Vec<(KeyId, Signature)>,
     /// Set once the documents were found to say what the statement says: they are named by their digests,
     /// so whatever is read later says the same or is refused.
     graph: OnceCell<()>,
@@ -200,7 +204,12 @@ impl Bundle<Sealed> {
         check_frame(medium.frame, &contents).map_err(at)?;
         check_layout_and_index(&contents, &statement).map_err(|e| e.inside(&place))?;
         let (contents, graph) = (Arc::new(contents), OnceCell::new());
-        let state = Trusted { signers, statement, contents, identity, graph };
+        let sums = state.sums.len() as u64;
+        let counts = |claim: &&Claim| signers.iter().any(|signer| signer.id == claim.id);
+        let counted = state.claims.iter().filter(counts).map(|claim| (claim.id, claim.signature));
+        // The same key may have signed here and beside it: the same signature.
+        let counted = counted.collect::<BTreeMap<_, _>>().into_iter().collect();
+        let state = Trusted { signers, statement, contents, identity, sums, counted, graph };
         Ok(Bundle { medium, place, state })
     }
 }

@@ -15,9 +15,6 @@ use crate::release::{Channel, Licensing, Moment, Release, ReleaseName, Tier, Upg
 use crate::rules::PolicyRecord;
 use crate::trust::Root;
 
-/// Tells a bundle's statement, version 1, from any other signed JSON.
-const TYPE: &str = "application/vnd.sealift.bundle.v1+json";
-
 /// See the module's text. Fields stand in the order of their JSON keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -52,7 +49,7 @@ pub struct Statement {
     /// The trust store that follows the one it is checked with. Never used but by `trust update`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust_root: Option<Root>,
-    /// Always [`TYPE`].
+    /// Always [`Statement::TYPE`].
     r#type: String,
     /// The versions that it can be installed over; any where it says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,6 +102,9 @@ impl<'de> Deserialize<'de> for EntryPath {
 }
 
 impl Statement {
+    /// Tells a bundle's statement, version 1, from any other signed JSON.
+    pub const TYPE: &str = "application/vnd.sealift.bundle.v1+json";
+
     /// The blobs, in the order of the bundle.
     pub fn blobs(&self) -> impl Iterator<Item = Digest> {
         self.entries.iter().filter_map(|entry| match entry.path {
@@ -130,7 +130,7 @@ impl Statement {
             sequence: release.sequence,
             tier: release.tier,
             trust_root: release.trust_root.clone().map(Root::from),
-            r#type: TYPE.to_owned(),
+            r#type: Statement::TYPE.to_owned(),
             upgrades_from: release.upgrades_from.clone(),
             version: release.version.clone(),
         }
@@ -158,10 +158,10 @@ impl Statement {
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let statement: Statement =
             serde_json::from_slice(bytes).map_err(|e| wrong("the statement is malformed").got(e))?;
-        if statement.r#type != TYPE {
+        if statement.r#type != Statement::TYPE {
             return Err(wrong("not a statement that this version reads")
                 .got(&statement.r#type)
-                .expected(TYPE));
+                .expected(Statement::TYPE));
         }
         if statement.payload_bytes != payload_bytes(&statement.entries) {
             return Err(wrong("payloadBytes is not the sum of the entries' sizes")

@@ -161,6 +161,16 @@ pub enum Verb {
         #[command(subcommand)]
         verb: StoreVerb,
     },
+    /// Check an audit log's chain, and show what was done
+    #[command(
+        after_help = "Example:\n  sealift audit /var/log/sealift/audit.jsonl\n\nThe digest of the last line (the head) is printed: note it elsewhere. A log that was cut short, or written anew,\nis noticed only by --head with a digest that was noted before."
+    )]
+    Audit(AuditArgs),
+    /// Check a receipt of an import, and show it on one page
+    #[command(
+        after_help = "Example:\n  sealift receipt nexus-engine-2.1.0.receipt.json --by site.pub.pem --bundle nexus-engine-2.1.0.tar"
+    )]
+    Receipt(ReceiptArgs),
     /// Make and look at signing keys
     Key {
         /// What to do with keys.
@@ -266,6 +276,9 @@ pub struct ExportArgs {
     /// The time the bundle states (RFC 3339); else SOURCE_DATE_EPOCH, else the newest image's.
     #[arg(long, value_name = "TIME")]
     pub created: Option<Moment>,
+    /// Where account is kept.
+    #[command(flatten)]
+    pub log: LogArgs,
     /// Whom to trust, with --from or where images are promoted from a bundle.
     #[command(flatten)]
     pub trust: TrustArgs,
@@ -303,6 +316,62 @@ pub struct ExpiryArgs {
     /// Take the bundle although it has expired; the trust store must allow that.
     #[arg(long)]
     pub allow_expired: bool,
+}
+
+/// Where account is kept of what was done.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Account options")]
+pub struct LogArgs {
+    /// Add what is done, by whom, and what comes of it, to this audit log (JSON lines, each with the hash of the one
+    /// before); it is made if it is not there. The tiers regulated and sovereign ask for one.
+    #[arg(long, value_name = "FILE", env = "SEALIFT_AUDIT_LOG", value_hint = ValueHint::FilePath)]
+    pub audit_log: Option<PathBuf>,
+}
+
+/// Arguments of `audit`.
+#[derive(Args)]
+pub struct AuditArgs {
+    /// The audit log.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub log: PathBuf,
+    /// The digest of a line, noted before: it must be in the log.
+    #[arg(long, value_name = "DIGEST")]
+    pub head: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a receipt is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReceiptForm {
+    /// A page of text, with a QR code of the receipt's digest
+    #[default]
+    Text,
+    /// The same as one HTML page, to be printed
+    Html,
+    /// JSON
+    Json,
+}
+
+/// Arguments of `receipt`.
+#[derive(Args)]
+pub struct ReceiptArgs {
+    /// The receipt; its signature lies beside it, as RECEIPT.<key-id>.sig.
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub receipt: PathBuf,
+    /// The public key of the site that must have signed it.
+    #[arg(long, value_name = "KEY", conflicts_with = "trust", value_hint = ValueHint::FilePath)]
+    pub by: Option<PathBuf>,
+    /// A directory of public keys of sites: one of them must have signed it.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub trust: Option<PathBuf>,
+    /// The bundle that it must be about.
+    #[arg(long, value_name = "BUNDLE", value_hint = ValueHint::FilePath)]
+    pub bundle: Option<PathBuf>,
+    /// How to print it.
+    #[arg(long, value_enum, value_name = "FORM", default_value_t)]
+    pub output: ReceiptForm,
 }
 
 /// Arguments of `verify`.
@@ -463,9 +532,25 @@ pub struct ImportArgs {
     /// Verify, ask the destination what it has, and print what would be sent.
     #[arg(long)]
     pub dry_run: bool,
-    /// Print the receipt as JSON.
+    /// Print what was done as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Leave out the record: the statement, sums and signatures that are attached to each image in a registry or a
+    /// store, so that these say themselves where it came from.
+    #[arg(long, env = "SEALIFT_NO_RECORD", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_record: bool,
+    /// Write the receipt to this file [default: a file in receipts/ in the state directory].
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run", value_hint = ValueHint::FilePath)]
+    pub receipt: Option<PathBuf>,
+    /// Sign the receipt with this private key of the site: RECEIPT.<key-id>.sig.
+    #[arg(long, value_name = "KEY", conflicts_with = "dry_run", value_hint = ValueHint::FilePath)]
+    pub site_key: Option<PathBuf>,
+    /// Read the passphrase of the site's key from the first line of this file instead of the terminal.
+    #[arg(long, value_name = "FILE", requires = "site_key", value_hint = ValueHint::FilePath)]
+    pub passphrase_file: Option<PathBuf>,
+    /// Where account is kept.
+    #[command(flatten)]
+    pub log: LogArgs,
     /// Whom to trust.
     #[command(flatten)]
     pub trust: TrustArgs,
@@ -565,6 +650,9 @@ pub struct SignArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Where account is kept.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// Verbs about the trust store.
@@ -597,6 +685,9 @@ pub enum TrustVerb {
         /// Whom to trust.
         #[command(flatten)]
         trust: TrustArgs,
+        /// Where account is kept.
+        #[command(flatten)]
+        log: LogArgs,
     },
 }
 

@@ -51,7 +51,7 @@ impl Trip<'_> {
         self.command("sealift key new release --no-passphrase")?;
         self.step("Pull everything into one signed bundle.")?;
         self.command(&format!(
-            "sealift export release.toml -o demo-engine-2.1.0.tar --key release.key.pem --mirror registry.example.com={registry}"
+            "sealift export release.toml -o demo-engine-2.1.0.tar --key release.key.pem --audit-log audit.jsonl --mirror registry.example.com={registry}"
         ))?;
         Ok(registry)
     }
@@ -67,18 +67,20 @@ impl Trip<'_> {
         self.step("Load it into another registry, and remember that (by itself in /var/lib/sealift).")?;
         let registry = self.serve("sealift serve store:offline --writable --listen 127.0.0.1:0")?;
         let import = format!(
-            "sealift import demo-engine-2.1.0.tar --to docker://{registry} --trust trust --state state"
+            "sealift import demo-engine-2.1.0.tar --to docker://{registry} --trust trust --state state --audit-log site.jsonl"
         );
         self.command(&import)?;
         self.step("Load it again: nothing is sent twice.")?;
         self.command(&import)?;
+        self.step("What was done here, by whom, and whether somebody has changed that.")?;
+        self.command("sealift audit site.jsonl")?;
         Ok(registry)
     }
 
     fn back(&mut self, connected: SocketAddr, offline: SocketAddr) -> Result<()> {
         self.step("Pull everything back from there: it is the same bundle, and the same digests.")?;
         self.command(&format!(
-            "sealift export release.toml -o again.tar --key release.key.pem --mirror registry.example.com={offline}"
+            "sealift export release.toml -o again.tar --key release.key.pem --audit-log audit.jsonl --mirror registry.example.com={offline}"
         ))?;
         report::out("$ cmp demo-engine-2.1.0.tar again.tar\n")?;
         self.stage.same("demo-engine-2.1.0.tar", "again.tar")?;

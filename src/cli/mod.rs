@@ -1,11 +1,13 @@
 //! The mouth: takes the command line, asks for passphrases, shows progress, prints results. The
 //! only room that prints or looks at the terminal.
 
+mod account;
 mod args;
 mod demo;
 mod diff;
 mod license;
 mod progress;
+mod receipt;
 mod report;
 mod sbom;
 mod verdicts;
@@ -37,10 +39,12 @@ use crate::release::Moment;
 use crate::server::{Certificate, Limits, Listener, Log, Page, Server};
 use crate::store::Sweep;
 use crate::trust::{Keyring, Passphrase, SigningKey, minisign_key};
+use crate::verbs::account::Account;
 use crate::verbs::export::Export;
 use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
 use crate::verbs::output::Target;
+use crate::verbs::places::Destination;
 use crate::verbs::sbom::Asked;
 use crate::verbs::serve::{self, Front};
 use crate::verbs::site::{Site, sighting};
@@ -90,6 +94,8 @@ fn execute(cli: Cli) -> Result<()> {
         Verb::Sign(args) => sign_verb(args, progress),
         Verb::Trust { verb } => trust_verb(verb, progress),
         Verb::Store { verb } => store_verb(verb, progress),
+        Verb::Audit(args) => account::audit_verb(&args),
+        Verb::Receipt(args) => receipt::receipt_verb(&args),
         Verb::Key { verb } => key_verb(verb),
         Verb::License { verb } => license::verb(verb, progress),
         Verb::Demo => demo::trip(),
@@ -134,6 +140,10 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             .hint("leave --json out: what was written is said on standard error"));
     }
     let pipe = (is_pipe(&output) && !args.dry_run).then(self::output).transpose()?;
+    let account = account::open(&args.log, "export", args.dry_run)?;
+    let source = args.from.as_ref().or(args.manifest.as_ref()).map(|path| path.display().to_string());
+    account.about(source.unwrap_or_default(), output.display());
+    let audited = (!args.dry_run).then(|| account.is_kept());
     let (narrow, jobs, rate) =
         (narrow(args.narrow), args.registry.jobs.into(), args.registry.limit_rate.map(Rate::of));
     let signatures = match args.dry_run && !args.unsigned {
@@ -144,11 +154,11 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
     let judged_for = Some(signatures);
     let site = site(args.trust, args.allow_expired, Leave::default());
     let from = match args.from {
-        Some(bundle) => Exporting::Bundle(Slice { bundle, site, narrow, signatures, jobs, rate }),
+        Some(bundle) => Exporting::Bundle(Slice { bundle, site, narrow, signatures, audited, jobs, rate }),
         None => {
             let (manifest, mirrors) = (args.manifest.unwrap_or_default(), meant(&args.mirror)?);
             let signatures = judged_for;
-            let export = Export { manifest, narrow, mirrors, created, site, signatures, jobs, rate };
+            let export = Export { manifest, narrow, mirrors, created, site, signatures, audited, jobs, rate };
             if args.trust_in_vain && !export.judges()? {
                 return Err(Error::new(
                     Kind::Usage,
@@ -165,7 +175,8 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
     }
     let watch = progress::watcher(progress);
     let options = registry_options(args.registry, &watch);
-    on_runtime(async move {
+    let kept = account.clone();
+    let exported = on_runtime(async move {
         let prepared = match from {
             Exporting::Bundle(slice) => slice.prepare(&watch).await?,
             Exporting::Manifest(export) => export.prepare(&registry::Client::new(options)?).await?,
@@ -174,20 +185,25 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             let total = prepared.draft()?.total(signatures)?;
             let assumed = keys.is_empty() && !args.unsigned;
             report::planned(&prepared, total, assumed, args.json)?;
+            account::remark(prepared.release.tier);
             return prepared.verdicts.allow();
         }
         verdicts::warn(&prepared.verdicts);
+        prepared.begin(&account, &keys)?;
         if let Some(pipe) = pipe {
             let exported = prepared.pour(pipe, &keys, watch.clone()).await?;
+            account.done()?;
             drop(watch);
             report::poured(&prepared, &exported);
             return Ok(());
         }
         let target = Target { output: &output, replace: args.overwrite };
         let exported = prepared.write(target, &keys, watch.clone()).await?;
+        account.done()?;
         drop(watch);
         report::exported(&prepared, &exported, &output, args.json)
-    })
+    });
+    account::closed(&kept, exported)
 }
 
 /// What a bundle is made from.
@@ -278,9 +294,19 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         memory_required: args.require_state,
         forget: args.reset_state,
     };
+    let destination = args.to.parse::<Destination>()?;
+    let account = account::open(&args.log, "import", args.dry_run)?;
+    let from = if is_pipe(&args.bundle) { PIPE_IN.to_owned() } else { args.bundle.display().to_string() };
+    account.about(from, &destination);
     let order = Import {
         site: site(args.trust, args.expiry.allow_expired, leave),
-        destination: args.to.parse()?,
+        destination,
+        account: account.clone(),
+        record: !args.no_record,
+        filing: match args.dry_run {
+            true => None,
+            false => Some(account::filing(args.receipt, args.site_key.as_deref(), args.passphrase_file)?),
+        },
         renamings: meant(&args.map)?,
         license: args.license,
         narrow: narrow(args.narrow),
@@ -298,16 +324,19 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
     };
     let watch = progress::watcher(progress);
     let options = registry_options(args.registry, &watch);
-    on_runtime(async move {
+    let kept = account.clone();
+    let imported = on_runtime(async move {
         let client = registry::Client::new(options)?;
         let origin = match is_pipe(&args.bundle) {
             true => Origin::Pipe(input()?, PIPE_IN),
             false => Origin::File(args.bundle),
         };
         let receipt = import(&order, origin, &client, watch.clone()).await?;
+        account.done()?;
         drop(watch);
         report::imported(&receipt, args.json)
-    })
+    });
+    account::closed(&kept, imported)
 }
 
 fn check_verb(args: CheckArgs, progress: ProgressMode) -> Result<()> {
@@ -527,6 +556,13 @@ fn sign_verb(args: SignArgs, progress: ProgressMode) -> Result<()> {
             false => sign::write_new(&output, sums.as_bytes()),
         };
     }
+    let account = account::open(&args.log, "sign", false)?;
+    let kept = account.clone();
+    account.about(args.bundle.display(), "");
+    account::closed(&kept, signing(args, account, progress))
+}
+
+fn signing(args: SignArgs, account: Account, progress: ProgressMode) -> Result<()> {
     let watch = progress::watcher(progress);
     if let Some(signature) = args.attach {
         let ring = match &args.by {
@@ -534,7 +570,8 @@ fn sign_verb(args: SignArgs, progress: ProgressMode) -> Result<()> {
             None => Keyring::load(&args.trust)?,
         };
         return on_runtime(async move {
-            let signed = sign::attach(&args.bundle, &signature, &ring, watch.clone()).await?;
+            let signed = sign::attach(&args.bundle, &signature, &ring, &account, watch.clone()).await?;
+            account.done()?;
             drop(watch);
             report::signed(&signed, args.json)
         });
@@ -542,7 +579,8 @@ fn sign_verb(args: SignArgs, progress: ProgressMode) -> Result<()> {
     let path = args.key.unwrap_or_default();
     let key = Passphrases::new(args.passphrase_file).open(&path)?;
     on_runtime(async move {
-        let signed = sign::sign(&args.bundle, &key, args.minisig, watch.clone()).await?;
+        let signed = sign::sign(&args.bundle, &key, args.minisig, &account, watch.clone()).await?;
+        account.done()?;
         drop(watch);
         report::signed(&signed, args.json)
     })
@@ -551,11 +589,15 @@ fn sign_verb(args: SignArgs, progress: ProgressMode) -> Result<()> {
 fn trust_verb(verb: TrustVerb, progress: ProgressMode) -> Result<()> {
     match verb {
         TrustVerb::Show { json, trust } => report::store(&Keyring::load(&trust)?, &trust, json),
-        TrustVerb::Update { bundle, dry_run, json, trust } => {
+        TrustVerb::Update { bundle, dry_run, json, trust, log } => {
             refuse_pipe(&bundle)?;
+            let account = account::open(&log, "trust update", dry_run)?;
+            account.about(bundle.display(), trust.trust.display());
             let site = site(trust, false, Leave::default());
             let watch = progress::watcher(progress);
-            let update = trust::update(&bundle, &site, dry_run, &*watch)?;
+            let update = trust::update(&bundle, &site, dry_run, &account, &*watch);
+            let update =
+                account::closed(&account, update.and_then(|update| account.done().map(|()| update)))?;
             drop(watch);
             report::updated(&update, &site.trust, dry_run, json)
         }

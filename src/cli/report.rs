@@ -428,6 +428,9 @@ pub fn imported(receipt: &Receipt, as_json: bool) -> Result<()> {
     if receipt.verified == "documents" {
         text += "everything was there already: the layers in the bundle were not read (sealift verify reads them)\n";
     }
+    if let Some(filed) = &receipt.receipt {
+        text += &format!("receipt: {} {}\n", printable(&filed.path), filed.digest);
+    }
     out(&text)
 }
 

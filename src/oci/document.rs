@@ -25,6 +25,9 @@ const ATTESTS: &str = "vnd.docker.reference.digest";
 /// Annotation of an index that lacks entries of the one it was made from: that one's digest.
 pub const TRIMMED_FROM: &str = "vnd.sealift.index.trimmed-from";
 
+/// What kind of artifact a record is: it says which bundle an image came with, and stays where it is.
+pub const RECORD: &str = "application/vnd.sealift.record.v1";
+
 /// Annotation of an index that is offered to a registry to find out whether it takes incomplete ones: the digest of
 /// the index whose missing entries it has.
 pub const PROBE: &str = "vnd.sealift.index.probe";

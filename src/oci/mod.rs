@@ -23,7 +23,7 @@ pub use descriptor::{Descriptor, MediaType, Role, media};
 pub use digest::{Digest, Hasher};
 pub use docker::{DockerImage, diff_ids, docker_index, docker_name};
 pub use document::{
-    Child, Config, Document, LayoutEncoder, LayoutIndex, NamedDescriptor, PROBE, TRIMMED_FROM,
+    Child, Config, Document, LayoutEncoder, LayoutIndex, NamedDescriptor, PROBE, RECORD, TRIMMED_FROM,
     check_document, document_type, own_media_type, schema_1, subject_of,
 };
 pub use platform::Platform;

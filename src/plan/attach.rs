@@ -11,7 +11,7 @@ use super::{Attachments, Referrer, Want};
 use crate::content::Source;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
-use crate::oci::{Attached, Descriptor, Digest};
+use crate::oci::{Attached, Descriptor, Digest, RECORD};
 
 /// Adds to a tree what is attached to its documents.
 pub(super) async fn attach(tree: &mut Tree, want: &Want, source: &dyn Source, shelf: &Shelf) -> Result<()> {
@@ -29,6 +29,9 @@ pub(super) async fn attach(tree: &mut Tree, want: &Want, source: &dyn Source, sh
         let facts = shelf.read_all(found.iter().map(|one| &one.descriptor), source).await?;
         level.clear();
         for (one, facts) in found.iter().zip(&facts) {
+            if left_behind(&want.attachments, one, facts) {
+                continue;
+            }
             let referrer = referrer(one, facts).map_err(|e| e.at(one.descriptor.digest))?;
             tree.image.referrers.push(referrer);
             if known.insert(one.descriptor.digest) {
@@ -73,6 +76,11 @@ async fn ask(from: &Attachments, source: &dyn Source, subjects: &[Digest]) -> Re
             .hint("a layout of several repositories cannot tell whose it is: export from a registry, or set referrers = false")),
         None => Ok(found),
     }
+}
+
+/// A record speaks of the bundle that the image came with. What is made of the image now is another one.
+fn left_behind(from: &Attachments, one: &Attached, facts: &Facts) -> bool {
+    matches!(from, Attachments::Asked) && one.tag.is_none() && facts.artifact_type.as_str() == RECORD
 }
 
 /// What the statement says of it, after it was found to be attached to what it is said to be attached to.

@@ -4,6 +4,7 @@
 //! is in it, or was left out by name and with a reason.
 
 mod attach;
+mod beside;
 mod crew;
 mod elsewhere;
 mod pace;

@@ -192,8 +192,8 @@ fn several(settings: &Settings) -> Option<(String, String)> {
 /// (`exec`), is one at a time.
 fn starts_more(text: &str) -> bool {
     let text = text.replace("&&", ";").replace(">&", ">").replace("&>", ">").replace("||", ";");
-    let commands = text.split([';', '\n']).map(str::trim).filter(|command| !command.is_empty());
-    let last = commands.last().unwrap_or_default();
+    let mut commands = text.split([';', '\n']).map(str::trim).filter(|command| !command.is_empty());
+    let last = commands.next_back().unwrap_or_default();
     text.contains(['&', '|']) || (text.contains([';', '\n']) && !last.starts_with("exec "))
 }
 

@@ -32,6 +32,8 @@ pub struct Facts {
     pub version: Version,
     /// Keys that will sign it, or have; nothing where that is not known yet.
     pub keys: Option<usize>,
+    /// Whether account is kept of its making; nothing where it is not being made.
+    pub audited: Option<bool>,
     /// Whether it is judged as a whole: nothing of it was left out by the command.
     pub whole: bool,
     /// Whether images are judged where they come from, and not in a bundle: what tags lead to can be asked there.
@@ -164,6 +166,7 @@ enum About {
 /// All rules, in the order in which they are judged and shown.
 pub const RULES: &[Rule] = &[
     release::SIGNED,
+    release::AUDIT,
     release::UPGRADE,
     supply::ENTITLEMENT,
     supply::PROMOTION,
@@ -261,6 +264,7 @@ impl Rule {
     fn can_judge(&self, facts: &Facts, rules: &Rules) -> bool {
         match self.id {
             RuleId::Signed => facts.keys.is_some(),
+            RuleId::Audit => facts.audited.is_some(),
             RuleId::Tags => !rules.tags.of(facts.channel).is_empty(),
             RuleId::Latest => facts.channel != Channel::Development,
             RuleId::Development => facts.channel == Channel::Production,

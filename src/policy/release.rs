@@ -18,6 +18,20 @@ pub(super) const SIGNED: Rule = Rule {
     hint: "sign it: --key release.key.pem (sealift key new makes one)",
 };
 
+pub(super) const AUDIT: Rule = Rule {
+    id: RuleId::Audit,
+    origin: "NEXUS-ENGINE container bundles: tiers, audit trail",
+    from: Some(Tier::Regulated),
+    binds: Some(Tier::Regulated),
+    asked: |_| false,
+    needs: &[],
+    judge: About::Release(|facts, _| match facts.audited {
+        Some(false) => vec![finding("no audit log", "one that says who made the bundle, and of what")],
+        _ => Vec::new(),
+    }),
+    hint: "--audit-log FILE (or SEALIFT_AUDIT_LOG); the file is made if it is not there, and only ever added to",
+};
+
 pub(super) const UPGRADE: Rule = Rule {
     id: RuleId::Upgrade,
     origin: "NEXUS-ENGINE container bundles: compatibility policy",

@@ -9,7 +9,7 @@ use super::outline::Outline;
 use super::paths;
 use super::tree::Tree;
 use crate::content::{Extent, Kept, Pointer, file};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Exit, Kind, Result};
 use crate::limits;
 use crate::oci::{Descriptor, Digest, MediaType, Repository, Tag, document_type, media};
 
@@ -186,6 +186,25 @@ impl Inner {
             kept.extend(self.document(repository, &Pointer::Digest(digest))?);
         }
         Ok(kept)
+    }
+
+    /// The same by name only, and without what is damaged: where it is asked what is still to be brought here,
+    /// that is as good as not there.
+    pub fn sound_referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Digest>> {
+        let mut sound = Vec::new();
+        for digest in self.digests(&paths::revisions(repository))? {
+            let refers = || {
+                let refers = self.subject(&digest)? == Some(*subject);
+                Ok::<_, Error>(refers && self.document(repository, &Pointer::Digest(digest))?.is_some())
+            };
+            match refers() {
+                Ok(true) => sound.push(digest),
+                Ok(false) => {}
+                Err(error) if error.kind().exit() == Exit::Untrusted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sound)
     }
 
     /// Each subject, and a document that refers to it: a repository is gone through once, however many are asked about.

@@ -116,8 +116,8 @@ impl Sink for Shelf {
     /// The documents themselves say it.
     async fn referrers(&self, subject: &Digest) -> Result<Referring> {
         let (repository, subject) = (self.repository.clone(), *subject);
-        let found = self.store.work(move |inner| inner.referrers(&repository, &subject)).await?;
-        Ok(Referring { digests: found.into_iter().map(|kept| kept.digest).collect(), by_tag: false })
+        let digests = self.store.work(move |inner| inner.sound_referrers(&repository, &subject)).await?;
+        Ok(Referring { digests, by_tag: false })
     }
 
     async fn tag(&self, name: &Name, document: &Descriptor, _: Bytes) -> Result<()> {

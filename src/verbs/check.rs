@@ -36,12 +36,13 @@ pub struct OfManifest {
 }
 
 impl OfManifest {
-    /// Does what export does before anything is written. Who signs is said there.
+    /// Does what export does before anything is written. Who signs, and where account is kept, is said there.
     pub async fn judge(self, client: &registry::Client) -> Result<Verdicts> {
         let OfManifest { manifest, narrow, mirrors, site, jobs } = self;
         // No bundle is made, so no time is stated, and an image from the future is no matter here.
         let created = Some(Moment::default());
-        let export = Export { manifest, narrow, mirrors, created, site, signatures: None, jobs, rate: None };
+        let (signatures, audited, rate) = (None, None, None);
+        let export = Export { manifest, narrow, mirrors, created, site, signatures, jobs, rate, audited };
         Ok(export.prepare(client).await?.verdicts)
     }
 }
@@ -119,6 +120,7 @@ fn of_bundle(statement: &Statement, manifest: &Manifest, narrow: &Narrow, keys: 
         channel: manifest.channel,
         version: statement.version.clone(),
         keys: Some(keys),
+        audited: None,
         whole: narrow.is_everything(),
         at_origin: false,
         upgrades: statement.upgrades_from.is_some(),

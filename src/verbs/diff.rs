@@ -248,8 +248,17 @@ impl Diff {
                 // The time of a release that is only looked at does not matter, and must not be refused.
                 let created = Some(Moment::default());
                 let site = self.site.clone();
-                let export =
-                    Export { manifest, narrow, mirrors, created, site, signatures: None, jobs, rate: None };
+                let export = Export {
+                    manifest,
+                    narrow,
+                    mirrors,
+                    created,
+                    site,
+                    signatures: None,
+                    jobs,
+                    rate: None,
+                    audited: None,
+                };
                 let prepared = export.prepare(client).await?;
                 Ok(Contents::of_plan(&prepared.plan, facts_of(&prepared.release, &prepared.record)))
             }
@@ -358,8 +367,9 @@ fn facts_of(release: &Release, policy: &PolicyRecord) -> (Option<String>, BTreeM
     say("upgradesFrom", upgrades_from.as_ref().map(ToString::to_string));
     say("license", license.map(|license| license.to_string()));
     say("policy", Some(policy.profile.clone()));
-    // Who signs is a matter of a bundle; of a manifest nobody has asked yet.
-    for check in policy.checks.iter().filter(|check| check.id != RuleId::Signed.to_string()) {
+    // Who signs and who keeps account is a matter of a bundle; of a manifest nobody has asked yet.
+    let made = [RuleId::Signed, RuleId::Audit].map(|rule| rule.to_string());
+    for check in policy.checks.iter().filter(|check| !made.contains(&check.id)) {
         say(&format!("policy {}", check.id), Some(check.result.to_string()));
     }
     (Some(format!("{name} {version}")), facts)

@@ -3,18 +3,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::account::Account;
 use super::facts::{self, Terms};
 use super::output::{self, Target, Words};
 use super::places::{self, Mirror, Opener};
 use super::promotion::Promoter;
 use super::site::Site;
+use crate::audit::{Key, Placed, Released};
 use crate::bundle::{Draft, Out, Sealing, check_target, pour};
 use crate::content::{Rate, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::manifest::{Manifest, Narrow, Promotion};
-use crate::oci::Descriptor;
-use crate::plan::{Ahead, Done, Place, Plan, Sources, Transfer, resolve};
+use crate::oci::{Descriptor, Digest};
+use crate::plan::{Ahead, Done, Image, Place, Plan, Sources, Transfer, resolve};
 use crate::policy::{self, Judge, Verdicts};
 use crate::registry;
 use crate::release::{Moment, Release};
@@ -39,6 +41,8 @@ pub struct Export {
     pub jobs: usize,
     /// How fast, all together.
     pub rate: Option<Rate>,
+    /// Whether account is kept of it; nothing where it is not made, but only looked at.
+    pub audited: Option<bool>,
 }
 
 /// A release whose documents were all read: everything is known, nothing has moved.
@@ -62,6 +66,8 @@ pub struct Prepared {
 
 /// A bundle that was written.
 pub struct Exported {
+    /// The digest of its signed sums.
+    pub bundle: Digest,
     /// Bytes of the file.
     pub bytes: u64,
     /// What was moved.
@@ -89,7 +95,7 @@ impl Export {
         let mut manifest = Manifest::load(&self.manifest)?;
         places::check_mirrors(&self.mirrors, &manifest.images)?;
         policy::require_words(&manifest.rules).map_err(|e| e.at(self.manifest.display()))?;
-        let judge = facts::of_release(&manifest, self.signatures, &self.narrow, Moment::now());
+        let judge = facts::of_release(&manifest, self.signatures, self.audited, &self.narrow);
         manifest.narrow(&self.narrow)?;
         let terms: Vec<_> = manifest.images.iter().map(Terms::of).collect();
         let mut opener = Opener::new(client);
@@ -148,6 +154,11 @@ fn newest(plan: &Plan) -> Result<Moment> {
     }
 }
 
+/// An image under its own names, for the account.
+fn placed(image: &Image) -> Placed {
+    Placed { digest: image.digest, names: image.names().map(|name| name.to_string()).collect() }
+}
+
 impl Prepared {
     /// The bundle, decided but for its signatures.
     pub fn draft(&self) -> Result<Draft> {
@@ -162,13 +173,13 @@ impl Prepared {
         watch: Arc<dyn Watch>,
     ) -> Result<Exported> {
         let words = Words { verb: "export", moving: self.verb };
-        let (sealing, signers) = self.seal(keys)?;
+        let (sealing, signers, bundle) = self.seal(keys)?;
         let order = self.transfer(Vec::new(), watch);
         let (bytes, done) = match to.is_packed() {
             true => (output::pack(Arc::new(sealing), to, order, words).await?, Done::all(&self.plan)),
             false => output::write(sealing, to, order, words).await?,
         };
-        Ok(Exported { bytes, done, signers })
+        Ok(Exported { bundle, bytes, done, signers })
     }
 
     /// Signs the bundle and writes it into a pipe, from front to back.
@@ -178,12 +189,24 @@ impl Prepared {
         keys: &[SigningKey],
         watch: Arc<dyn Watch>,
     ) -> Result<Exported> {
-        let (sealing, signers) = self.seal(keys)?;
+        let (sealing, signers, bundle) = self.seal(keys)?;
         let nothing = Box::new(|_: &Descriptor| None);
         let mut ahead = Ahead::new(self.transfer(Vec::new(), watch), self.verb, limits::AHEAD, nothing);
         // A task of its own: nobody else waits while the pipe is full.
         let bytes = output::aside(async move { pour(&sealing, &mut ahead, &mut out).await }).await?;
-        Ok(Exported { bytes, done: Done::all(&self.plan), signers })
+        Ok(Exported { bundle, bytes, done: Done::all(&self.plan), signers })
+    }
+
+    /// Says in the account what is about to be made; a broken rule ends it here.
+    pub fn begin(&self, account: &Account, keys: &[SigningKey]) -> Result<()> {
+        let Release { channel, name, tier, version, .. } = self.release.clone();
+        account.releases(Released { channel, name, tier, version }, &self.record);
+        self.verdicts.allow()?;
+        let key = |key: &SigningKey| Key { key_id: key.public().id().to_string(), name: String::new() };
+        let draft = self.draft()?;
+        account.bundle(Digest::of(draft.sums()), keys.iter().map(key).collect());
+        account.placed(self.plan.images.iter().map(placed).collect());
+        account.begin()
     }
 
     fn transfer(&self, places: Vec<Place>, watch: Arc<dyn Watch>) -> Transfer {
@@ -192,7 +215,7 @@ impl Prepared {
     }
 
     /// Checks the rules, drafts the bundle and signs it.
-    fn seal(&self, keys: &[SigningKey]) -> Result<(Sealing, Vec<KeyId>)> {
+    fn seal(&self, keys: &[SigningKey]) -> Result<(Sealing, Vec<KeyId>, Digest)> {
         self.verdicts.allow()?;
         if Some(keys.len()) != self.signatures {
             return Err(Error::new(Kind::Usage, "the rules were judged for another number of signatures")
@@ -202,6 +225,7 @@ impl Prepared {
         let signatures: Vec<(KeyId, Signature)> =
             keys.iter().map(|key| (key.public().id(), key.sign(draft.sums()))).collect();
         let signers = signatures.iter().map(|(id, _)| *id).collect();
-        Ok((draft.sign(&self.plan, signatures)?, signers))
+        let bundle = Digest::of(draft.sums());
+        Ok((draft.sign(&self.plan, signatures)?, signers, bundle))
     }
 }

@@ -46,19 +46,20 @@ impl Terms {
 }
 
 /// What is known of the release itself.
-pub fn of_release(manifest: &Manifest, keys: Option<usize>, narrow: &Narrow, now: Moment) -> Facts {
+pub fn of_release(manifest: &Manifest, keys: Option<usize>, audited: Option<bool>, narrow: &Narrow) -> Facts {
     let names = manifest.images.iter().filter(|variant| !belongs_to_all(&variant.want.variant));
     Facts {
         tier: manifest.tier,
         channel: manifest.channel,
         version: manifest.version.clone(),
         keys,
+        audited,
         whole: narrow.is_everything(),
         at_origin: true,
         upgrades: manifest.upgrades_from.is_some(),
         licensed: manifest.license.is_some(),
         variants: names.map(|one| (one.want.image.clone(), one.want.variant.clone())).collect(),
-        now,
+        now: Moment::now(),
     }
 }
 

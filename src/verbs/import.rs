@@ -6,24 +6,28 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::account::{self, Account};
 use super::archive::{self, Arranged};
 use super::inspect::{SignerRecord, signer_records};
 use super::license;
 use super::output::Target;
 use super::places::{self, Destination, Form, Renaming};
+use super::receipt::{self, About, Came, Filed, Filing, Landed, Named, Piece, Slip, Slot};
+use super::record::{self, Records};
 use super::site::{Site, sighting};
 use super::sparse::{self, Asking, Became, Indexes};
 use super::verify;
-use crate::bundle::{Input, Sealing, Statement};
+use crate::audit::{Key, Placed};
+use crate::bundle::{Input, Proof, Sealing, Statement};
 use crate::content::{Rate, Watch};
 use crate::error::{Error, Kind, Result, Side};
 use crate::history::{Held, Sighting};
 use crate::layout::LayoutSink;
 use crate::manifest::Narrow;
-use crate::oci::{Digest, Name};
+use crate::oci::{Digest, Name, RECORD};
 use crate::plan::{
-    self, Done, How, Image, Omitted, Place, Plan, Sources, Survey, TagMove, Transfer, Trimmed, Want, ready,
-    relay, resolve, survey, transfer,
+    self, Done, How, Image, Node, Omitted, Place, Plan, Sources, Survey, TagMove, Transfer, Trimmed, Want,
+    ready, relay, resolve, survey, transfer,
 };
 use crate::policy;
 use crate::registry;
@@ -58,6 +62,12 @@ pub struct Import {
     pub jobs: usize,
     /// How fast, all together.
     pub rate: Option<Rate>,
+    /// Whether each image gets a record of the bundle, where it goes to a registry or a store.
+    pub record: bool,
+    /// The receipt that is written; none for a dry run.
+    pub filing: Option<Filing>,
+    /// Where account is kept of it.
+    pub account: Account,
 }
 
 /// What was done, or would be.
@@ -108,6 +118,9 @@ pub struct Receipt {
     pub packed: bool,
     /// What the destination does not hold, or not every reader of it takes.
     pub notes: Vec<String>,
+    /// Where all this is written down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Filed>,
 }
 
 /// One image at the destination.
@@ -128,6 +141,9 @@ pub struct ImportedImage {
     pub shared_bytes_to_send: u64,
     /// Documents that are attached to it: signatures, SBOMs, attestations.
     pub attached: usize,
+    /// The record of the bundle that is attached to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<Digest>,
     /// Parts of the image that are not at the destination.
     pub omitted: usize,
 }
@@ -160,10 +176,12 @@ pub async fn import(
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
     archive::check_order(order)?;
-    match origin {
+    let receipt = match origin {
         Origin::File(path) => from_file(order, &path, client, watch).await,
         Origin::Pipe(input, name) => from_pipe(order, input, name, client, watch).await,
-    }
+    }?;
+    order.account.placed(receipt.images.iter().flat_map(ImportedImage::placed).collect());
+    Ok(receipt)
 }
 
 async fn from_file(
@@ -173,19 +191,24 @@ async fn from_file(
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
     let opened = verify::opened(path, &order.site, &watch).await?;
+    order.known(opened.statement(), opened.signers(), opened.identity(), &*watch)?;
     license::demand(order.license.as_deref(), opened.statement(), &order.site, &*watch)?;
     let held = order.admit(sighting(opened.statement(), opened.signers(), opened.identity()))?;
     let wants = order.wanted(opened.statement(), opened.wants()?)?;
+    let slot = order.begin(opened.statement())?;
     order.reach(client, Some(path)).await?;
     let documents = vec![opened.documents(); wants.len()];
     let plan = opened.plan(&wants).await?;
-    let mut task = order.task(plan, &documents, opened.statement(), client).await?;
+    let proof = (Proof::of(&opened)?, opened.identity());
+    let about = (opened.identity(), proof.0.statement());
+    let mut task = order.task(plan, &documents, (opened.statement(), proof), client).await?;
     if task.todo.is_done(&task.plan) && !order.dry_run {
         // Nothing of the bundle will be used: its layers need not be read.
         let done = Done { tags: task.todo.tags.len(), ..Done::default() };
         held.map_or(Ok(()), remember)?;
         let receipt = receipt(order, &task, done, opened.statement(), opened.signers());
-        return Ok(Receipt { verified: "documents", ..receipt });
+        let receipt = Receipt { verified: "documents", ..receipt };
+        return order.file(slot, receipt, &task, (opened.statement(), about));
     }
     let bundle = verify::whole(opened, watch.clone()).await?;
     // Unpacking and compressing at once would take twice the memory.
@@ -207,7 +230,8 @@ async fn from_file(
         }
     };
     held.map_or(Ok(()), remember)?;
-    Ok(receipt(order, &task, done, bundle.statement(), bundle.signers()))
+    let receipt = receipt(order, &task, done, bundle.statement(), bundle.signers());
+    order.file(slot, receipt, &task, (bundle.statement(), about))
 }
 
 /// One pass: trust before anything else is used, blobs checked as they move, tags when the end was seen.
@@ -219,15 +243,19 @@ async fn from_pipe(
     watch: Arc<dyn Watch>,
 ) -> Result<Receipt> {
     let piped = verify::received(input, name, &order.site, &watch).await?;
+    order.known(piped.statement(), piped.signers(), piped.identity(), &*watch)?;
     license::demand(order.license.as_deref(), piped.statement(), &order.site, &*watch)?;
     let held = order.admit(sighting(piped.statement(), piped.signers(), piped.identity()))?;
     let wants = order.wanted(piped.statement(), piped.wants()?)?;
+    let slot = order.begin(piped.statement())?;
     order.reach(client, None).await?;
     piped.check_documents().await?;
 
     let sources: Sources = vec![piped.clone(); wants.len()];
     let plan = resolve(&wants, &sources).await?;
-    let mut task = order.task(plan, &sources, piped.statement(), client).await?;
+    let proof = (Proof::passed(&piped)?, piped.identity());
+    let about = (piped.identity(), proof.0.statement());
+    let mut task = order.task(plan, &sources, (piped.statement(), proof), client).await?;
     let carrier = order.carrier(&task, sources, watch.clone(), usize::MAX);
     let done = match (task.sealing.take(), order.target()) {
         _ if order.dry_run => {
@@ -250,7 +278,8 @@ async fn from_pipe(
         }
     };
     held.map_or(Ok(()), remember)?;
-    Ok(receipt(order, &task, done, piped.statement(), piped.signers()))
+    let receipt = receipt(order, &task, done, piped.statement(), piped.signers());
+    order.file(slot, receipt, &task, (piped.statement(), about))
 }
 
 /// The last step: what was imported is imported, whatever becomes of remembering it; but it is said.
@@ -262,7 +291,103 @@ fn remember(held: Held) -> Result<()> {
     })
 }
 
+fn key_of(signer: &SignerRecord) -> Key {
+    Key { key_id: signer.key_id.clone(), name: signer.name.clone() }
+}
+
+impl ImportedImage {
+    /// The same for the receipt.
+    fn landed(&self) -> Landed {
+        let name = |name: &ImportedName| Named {
+            change: name.change.to_owned(),
+            digest: name.digest,
+            name: name.name.clone(),
+        };
+        Landed {
+            digest: self.digest,
+            names: self.names.iter().map(name).collect(),
+            record: self.record,
+            source: self.source.clone(),
+            trimmed_from: self.trimmed_from,
+        }
+    }
+
+    /// Its names there, for the account.
+    fn placed(&self) -> Vec<Placed> {
+        let mut placed: Vec<Placed> = Vec::new();
+        for ImportedName { name, digest, .. } in &self.names {
+            match placed.iter_mut().find(|one| one.digest == *digest) {
+                Some(one) => one.names.push(name.clone()),
+                None => placed.push(Placed { digest: *digest, names: vec![name.clone()] }),
+            }
+        }
+        placed
+    }
+}
+
 impl Import {
+    /// Who signed what is known now: whatever becomes of it can be told. Where the tier asks for an account and none
+    /// was asked for, one is kept beside what the site remembers: nobody is to stand before a closed door for it.
+    fn known(
+        &self,
+        statement: &Statement,
+        signers: &Signers,
+        bundle: Digest,
+        watch: &dyn Watch,
+    ) -> Result<()> {
+        self.account.trusted(statement, signers, bundle);
+        if self.dry_run || self.account.is_kept() || !account::asks_for_log(statement.tier) {
+            return Ok(());
+        }
+        self.account.fall_back(statement.tier, self.site.history.prepared()?, watch)
+    }
+
+    /// From here on the destination is touched. What will be written afterwards has its place before.
+    fn begin(&self, statement: &Statement) -> Result<Option<Slot>> {
+        if self.dry_run {
+            return Ok(None);
+        }
+        let slot = self
+            .filing
+            .as_ref()
+            .map(|filing| filing.reserve(self.site.history.prepared()?, &account::released(statement)));
+        let slot = slot.transpose()?;
+        self.account.begin()?;
+        Ok(slot)
+    }
+
+    /// Writes the receipt: what was imported is imported, whatever becomes of that; but it is said.
+    fn file(
+        &self,
+        slot: Option<Slot>,
+        receipt: Receipt,
+        task: &Task,
+        (statement, (bundle, digest)): (&Statement, (Digest, Digest)),
+    ) -> Result<Receipt> {
+        let (Some(filing), Some(slot)) = (&self.filing, slot) else { return Ok(receipt) };
+        let (r#type, producer) = Slip::words();
+        let slip = Slip {
+            bundle: About { digest: bundle, statement: digest, verified: receipt.verified.to_owned() },
+            content: task.pieces(),
+            destination: receipt.destination.clone(),
+            images: receipt.images.iter().map(ImportedImage::landed).collect(),
+            notes: receipt.notes.clone(),
+            policy: serde_json::to_value(&statement.policy).unwrap_or_default(),
+            producer,
+            release: account::released(statement),
+            signers: receipt.signers.iter().map(key_of).collect(),
+            site: receipt::Place { host: filing.host.clone() },
+            time: Moment::now(),
+            r#type,
+        };
+        let filed = tokio::task::block_in_place(|| filing.file(slot, &slip)).map_err(|e| {
+            e.hint_instead(
+                "everything was imported, but there is no receipt; mend this, and run the same command again",
+            )
+        })?;
+        Ok(Receipt { receipt: Some(filed), ..receipt })
+    }
+
     /// Whether the bundle may follow what was imported before; holds its place until that is remembered.
     fn admit(&self, sighting: Sighting) -> Result<Option<Held>> {
         match self.dry_run {
@@ -299,7 +424,7 @@ impl Import {
         &self,
         plan: Plan,
         documents: &Sources,
-        statement: &Statement,
+        (statement, (proof, bundle)): (&Statement, (Proof, Digest)),
         client: &registry::Client,
     ) -> Result<Task> {
         let originals: Vec<_> =
@@ -320,7 +445,9 @@ impl Import {
             Some(Indexes::Keep) | None => (None, Became::Kept),
         };
         let planned = trimmed.as_ref().map_or(plan, |trimmed| (*trimmed.plan).clone());
-        let Arranged { plan, mut notes } = archive::arranged(self, planned, statement)?;
+        let Arranged { mut plan, mut notes } = archive::arranged(self, planned, statement)?;
+        let asks = matches!(self.destination, Destination::Registry(..) | Destination::Store(_));
+        let records = (asks && self.record).then(|| Records::attach(&mut plan, proof, statement, bundle));
         let (places, mut todo) = self.survey(&plan, client).await?;
         keep_complete(&plan, &originals, &mut todo, &mut notes);
         if !self.overwrite_tags {
@@ -329,7 +456,7 @@ impl Import {
         let sealing = archive::sealing(self, &plan, &todo)?;
         let archive_bytes = sealing.as_ref().map(Sealing::total);
         let plan = Arc::new(plan);
-        Ok(Task { plan, originals, trimmed, indexes, places, todo, notes, sealing, archive_bytes })
+        Ok(Task { plan, originals, trimmed, records, indexes, places, todo, notes, sealing, archive_bytes })
     }
 
     /// What the destination takes. Nothing is offered to it where tags lead elsewhere either way.
@@ -393,6 +520,10 @@ impl Import {
             Some(trimmed) => trimmed.over(sources),
             None => sources,
         };
+        let sources = match &task.records {
+            Some(records) => records.over(sources),
+            None => sources,
+        };
         let (plan, places, jobs) = (task.plan.clone(), task.places.clone(), self.jobs.min(readers));
         Transfer { plan, sources, places, jobs, rate: self.rate.clone(), watch }
     }
@@ -415,6 +546,7 @@ struct Task {
     /// The bundle's images: what they are called there, and their top documents.
     originals: Vec<(Name, Digest)>,
     trimmed: Option<Trimmed>,
+    records: Option<Records>,
     indexes: Became,
     places: Vec<Place>,
     todo: Survey,
@@ -457,6 +589,25 @@ fn refuse_conflicts(plan: &Plan, todo: &Survey, also: Option<&Plan>) -> Result<(
 }
 
 impl Task {
+    /// All content of the images, and how it got to where it is.
+    fn pieces(&self) -> Vec<Piece> {
+        let mut how = vec![Came::Present; self.plan.nodes.len()];
+        for one in &self.todo.moves {
+            match (how.get_mut(one.node), one.how) {
+                (Some(how), How::Send) => *how = Came::Sent,
+                // To one place it may be sent, and from there mounted to others.
+                (Some(how), How::Mount(_)) if *how == Came::Present => *how = Came::Mounted,
+                _ => {}
+            }
+        }
+        let piece = |(node, how): (&Node, Came)| Piece {
+            digest: node.descriptor.digest,
+            how,
+            size: node.descriptor.size,
+        };
+        self.plan.nodes.iter().zip(how).map(piece).collect()
+    }
+
     /// A registry that checks the children of an index refuses one of which some were left out; one that checks
     /// for layers may do so with those that are not distributed.
     fn explain(&self, error: Error) -> Error {
@@ -469,9 +620,16 @@ impl Task {
                 "these images have layers that are not distributed with them: the registry must be told to take \
                  such images (docker-registry: validation.manifests.urls.allow)",
             ),
+            _ if self.records.is_some() => record::explain(error),
             _ => error,
         }
     }
+}
+
+/// What is attached to an image, but for the record.
+fn attached(image: &Image) -> impl Iterator<Item = Digest> {
+    let others = image.referrers.iter().filter(|one| one.artifact_type != RECORD);
+    others.map(|one| one.digest)
 }
 
 fn receipt(order: &Import, task: &Task, done: Done, statement: &Statement, signers: &Signers) -> Receipt {
@@ -498,7 +656,8 @@ fn receipt(order: &Import, task: &Task, done: Done, statement: &Statement, signe
             names: names.collect(),
             own_bytes_to_send: share.own,
             shared_bytes_to_send: share.shared,
-            attached: image.referrers.iter().map(|one| one.digest).collect::<HashSet<_>>().len(),
+            attached: attached(image).collect::<HashSet<_>>().len(),
+            record: image.referrers.iter().find(|one| one.artifact_type == RECORD).map(|one| one.digest),
             omitted: image.omitted.iter().filter(|omitted| omitted.digest.is_some()).count(),
         }
     };
@@ -525,5 +684,6 @@ fn receipt(order: &Import, task: &Task, done: Done, statement: &Statement, signe
         archive_bytes: *archive_bytes,
         packed: order.target().is_some_and(|target| target.is_packed()),
         notes: notes.clone(),
+        receipt: None,
     }
 }

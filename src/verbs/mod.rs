@@ -1,6 +1,7 @@
 //! One verb, one file: the sequence of what happens, as prose. Verbs take what was meant, not what
 //! was typed, and return what was done; they print nothing.
 
+pub mod account;
 pub mod archive;
 pub mod check;
 pub mod demo;
@@ -14,6 +15,8 @@ pub mod license;
 pub mod output;
 pub mod places;
 pub mod promotion;
+pub mod receipt;
+pub mod record;
 pub mod sbom;
 pub mod serve;
 pub mod sign;

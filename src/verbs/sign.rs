@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::account::Account;
 use super::verify;
 use crate::bundle::{Bundle, Sealed, Statement, Trusted, read_signature};
 use crate::content::{Watch, file};
@@ -29,13 +30,19 @@ pub struct Signed {
 ///
 /// # Errors
 /// What is wrong with the bundle; `OutputExists` where another file is in the signature's place.
-pub async fn sign(path: &Path, key: &SigningKey, minisig: bool, watch: Arc<dyn Watch>) -> Result<Signed> {
+pub async fn sign(
+    path: &Path,
+    key: &SigningKey,
+    minisig: bool,
+    account: &Account,
+    watch: Arc<dyn Watch>,
+) -> Result<Signed> {
     let sealed = Bundle::open(path)?;
     let (public, sums) = (key.public(), sealed.seal().sums());
     let signature = key.sign(sums);
     let comment = format!("sums of {}", name(path)?);
     let file = minisig.then(|| Minisig::make(key, sums, &comment).encode());
-    vouch(path, sealed, public, Claim::new(key.public().id(), signature), file, watch).await
+    vouch(path, sealed, public, Claim::new(key.public().id(), signature), file, account, watch).await
 }
 
 /// Takes over a signature that was made elsewhere: 64 raw bytes, or minisign's file. `by` are the keys
@@ -43,7 +50,13 @@ pub async fn sign(path: &Path, key: &SigningKey, minisig: bool, watch: Arc<dyn W
 ///
 /// # Errors
 /// `SignatureUntrusted` where it is not by any of these keys over this bundle's sums.
-pub async fn attach(path: &Path, signature: &Path, by: &Keyring, watch: Arc<dyn Watch>) -> Result<Signed> {
+pub async fn attach(
+    path: &Path,
+    signature: &Path,
+    by: &Keyring,
+    account: &Account,
+    watch: Arc<dyn Watch>,
+) -> Result<Signed> {
     let sealed = Bundle::open(path)?;
     let author = by.author(sealed.seal().sums(), |id| read_signature(signature, id))?;
     let (public, claim) = author.ok_or_else(|| {
@@ -53,7 +66,7 @@ pub async fn attach(path: &Path, signature: &Path, by: &Keyring, watch: Arc<dyn 
             .expected(format_args!("one by {}", keys.join(", ")))
             .hint("sign the very file that sealift sign --extract writes, in pure Ed25519; --by names the public key")
     })?;
-    vouch(path, sealed, public, Claim::new(claim.id, claim.signature), None, watch).await
+    vouch(path, sealed, public, Claim::new(claim.id, claim.signature), None, account, watch).await
 }
 
 /// The sums, for signing in another room. They are such as a bundle has; nothing else was checked.
@@ -67,6 +80,7 @@ async fn vouch(
     public: PublicKey,
     claim: Claim,
     minisig: Option<String>,
+    account: &Account,
     watch: Arc<dyn Watch>,
 ) -> Result<Signed> {
     let id = claim.id;
@@ -83,7 +97,9 @@ async fn vouch(
     let signature = claim.signature;
     let keyring = Keyring::of(public, "the signing key");
     let trusted: Bundle<Trusted> = sealed.signed(claim).trust(&keyring, Moment::now())?;
+    account.trusted(trusted.statement(), trusted.signers(), trusted.identity());
     let verified = verify::whole(trusted, watch).await?;
+    account.begin()?;
     let path = match (&minisig, known) {
         (Some(text), _) => Some(write(path, id, "minisig", text.as_bytes())?),
         (None, true) => None,

@@ -31,6 +31,8 @@ pub struct Slice {
     pub jobs: usize,
     /// How fast, all together.
     pub rate: Option<Rate>,
+    /// Whether account is kept of it; nothing where it is not made, but only looked at.
+    pub audited: Option<bool>,
 }
 
 impl Slice {
@@ -46,8 +48,8 @@ impl Slice {
         let bundle = verify::whole(opened, watch.clone()).await?;
         let sources = vec![bundle.source(); wants.len()];
         let plan = resolve(&wants, &sources).await.map_err(|e| e.inside(self.bundle.display()))?;
-        let (verdicts, record) = judged(bundle.statement(), &plan, &self.narrow, self.signatures)
-            .map_err(|e| e.inside(self.bundle.display()))?;
+        let (verdicts, record) =
+            judged(&self, bundle.statement(), &plan).map_err(|e| e.inside(self.bundle.display()))?;
         Ok(Prepared {
             release: release(bundle.statement()),
             verdicts,
@@ -63,19 +65,16 @@ impl Slice {
 }
 
 /// The release team's rules were judged when the bundle was made, and what came of them holds for a part of it, too:
-/// but for rules about what there is all in all, and for who signs.
-fn judged(
-    statement: &Statement,
-    plan: &Plan,
-    narrow: &Narrow,
-    keys: usize,
-) -> Result<(Verdicts, PolicyRecord)> {
+/// but for rules about what there is all in all, and about who makes the bundle.
+fn judged(slice: &Slice, statement: &Statement, plan: &Plan) -> Result<(Verdicts, PolicyRecord)> {
+    let narrow = &slice.narrow;
     policy::kept(&statement.policy, Moment::now())?;
     let facts = Facts {
         tier: statement.tier,
         channel: statement.channel,
         version: statement.version.clone(),
-        keys: Some(keys),
+        keys: Some(slice.signatures),
+        audited: slice.audited,
         whole: narrow.is_everything(),
         at_origin: false,
         upgrades: statement.upgrades_from.is_some(),
@@ -86,14 +85,15 @@ fn judged(
     let profile = statement.policy.profile.parse().ok();
     let rules = Rules { profile, ..Rules::default() };
     let mut verdicts = Judge::new(facts, &rules).finish();
-    verdicts.all.retain(|verdict| verdict.rule.id == RuleId::Signed);
+    let of_making = [RuleId::Signed, RuleId::Audit];
+    verdicts.all.retain(|verdict| of_making.contains(&verdict.rule.id));
     let there = |finding: &Finding| {
         let image = |image: &Image| finding.image == image.label() || finding.image == image.name;
         finding.image.is_empty() || plan.images.iter().any(image)
     };
     let holds = |check: &&Check| {
         let of_all = [RuleId::Variants, RuleId::Platforms].iter().any(|rule| rule.to_string() == check.id);
-        check.id != RuleId::Signed.to_string() && (narrow.is_everything() || !of_all)
+        !of_making.iter().any(|rule| rule.to_string() == check.id) && (narrow.is_everything() || !of_all)
     };
     let kept = statement.policy.checks.iter().filter(holds).map(|check| {
         let findings = check.findings.iter().filter(|finding| there(finding)).cloned().collect();

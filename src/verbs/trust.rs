@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 
+use super::account::Account;
 use super::site::Site;
 use crate::bundle::Bundle;
 use crate::content::{Watch, file};
@@ -34,7 +35,13 @@ pub struct Update {
 /// # Errors
 /// `RootChain` where it is not the next one, or not signed by enough keys of both; everything that
 /// is wrong with the bundle but its age. The store is then as before.
-pub fn update(bundle: &Path, site: &Site, dry_run: bool, watch: &dyn Watch) -> Result<Update> {
+pub fn update(
+    bundle: &Path,
+    site: &Site,
+    dry_run: bool,
+    account: &Account,
+    watch: &dyn Watch,
+) -> Result<Update> {
     // Nothing is locked beside what is no trust store.
     Root::load(&site.trust)?;
     let _lock = if dry_run { None } else { Some(lock(&site.trust)?) };
@@ -48,6 +55,7 @@ pub fn update(bundle: &Path, site: &Site, dry_run: bool, watch: &dyn Watch) -> R
     let seal = sealed.seal().clone();
     let trusted = sealed.trust(&deciding, now).map_err(refused("in force"))?;
     let (statement, now) = (trusted.statement(), now.max(trusted.statement().created));
+    account.trusted(statement, trusted.signers(), trusted.identity());
     let next_root = statement.trust_root.clone();
     let next_root = next_root.ok_or_else(|| {
         Error::new(Kind::RootChain, "the bundle brings no trust store")
@@ -70,6 +78,9 @@ pub fn update(bundle: &Path, site: &Site, dry_run: bool, watch: &dyn Watch) -> R
         next.authorise(&proven, &bearer, now)
     });
     signed.map_err(refused("that the bundle brings"))?;
+    if !dry_run {
+        account.begin()?;
+    }
     let kept = if dry_run { None } else { Some(replace(&site.trust, &next_root, from)?) };
     Ok(Update { from, to, changes, kept })
 }
