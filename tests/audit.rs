@@ -129,7 +129,7 @@ fn a_strict_tier_is_not_exported_without_an_account() {
     let scratch = Scratch::with_release();
     without_log(&scratch, EXPORT)
         .fails(4, "PolicyRefused")
-        .says("tier sovereign: got no audit log")
+        .says("the release: got no audit log")
         .says("--audit-log FILE");
     scratch.holds_no_bundle();
     without_log(&scratch, &format!("{EXPORT} --dry-run")).ok().says("asks for --audit-log");

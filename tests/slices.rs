@@ -77,10 +77,22 @@ fn a_slice_keeps_what_was_asked_for_and_says_what_it_left_out() {
     let scratch = released();
     scratch.sealift(&format!("{FROM} -o slice.tar --variant edge --platform linux/amd64,linux/arm64")).ok();
     let (before, after) = (statement(&scratch, "bundle.tar"), statement(&scratch, "slice.tar"));
-    for fact in
-        ["name", "version", "sequence", "tier", "channel", "created", "expires", "upgradesFrom", "policy"]
-    {
+    for fact in ["name", "version", "sequence", "tier", "channel", "created", "expires", "upgradesFrom"] {
         assert_eq!(before[fact], after[fact], "{fact}");
+    }
+    let results = |statement: &Value| -> Vec<(Value, Value)> {
+        let checks = statement["policy"]["checks"].as_array().unwrap().iter();
+        checks.map(|check| (check["id"].clone(), check["result"].clone())).collect()
+    };
+    assert_eq!(results(&before), results(&after));
+    // What was found elsewhere is not said of this part.
+    let found = after["policy"]["checks"].as_array().unwrap().iter();
+    let found = found.flat_map(|check| check["findings"].as_array().cloned().unwrap_or_default());
+    let found: Vec<_> = found.map(|one| (one["image"].clone(), one["platform"].clone())).collect();
+    assert!(!found.is_empty());
+    for (image, platform) in found {
+        assert!(["engine/edge", "chart/chart", "docs/file"].contains(&image.as_str().unwrap()), "{image}");
+        assert_ne!(platform, "linux/arm/v7");
     }
     assert_eq!(labels(&after), ["engine/edge", "chart/chart", "docs/file"]);
     let (whole, part) = (&before["images"][1], &after["images"][0]);

@@ -15,7 +15,7 @@ use crate::manifest::Narrow;
 use crate::plan::{Image, Plan, resolve};
 use crate::policy::{self, Facts, Judge, Verdicts};
 use crate::release::{Moment, Release};
-use crate::rules::{Check, Finding, PolicyRecord, RuleId, Rules};
+use crate::rules::{Check, Finding, Outcome, PolicyRecord, RuleId, Rules};
 
 /// What is to be cut out of a bundle.
 pub struct Slice {
@@ -88,7 +88,12 @@ fn judged(slice: &Slice, statement: &Statement, plan: &Plan) -> Result<(Verdicts
     let of_making = [RuleId::Signed, RuleId::Audit];
     verdicts.all.retain(|verdict| of_making.contains(&verdict.rule.id));
     let there = |finding: &Finding| {
-        let image = |image: &Image| finding.image == image.label() || finding.image == image.name;
+        let platform = |image: &Image| {
+            let builds = || image.platforms.iter().map(|build| &build.platform);
+            finding.platform.as_ref().is_none_or(|platform| builds().any(|build| build == platform))
+        };
+        let named = |image: &Image| finding.image == image.label() || finding.image == image.name;
+        let image = |image: &Image| named(image) && platform(image);
         finding.image.is_empty() || plan.images.iter().any(image)
     };
     let holds = |check: &&Check| {
@@ -96,8 +101,10 @@ fn judged(slice: &Slice, statement: &Statement, plan: &Plan) -> Result<(Verdicts
         !of_making.iter().any(|rule| rule.to_string() == check.id) && (narrow.is_everything() || !of_all)
     };
     let kept = statement.policy.checks.iter().filter(holds).map(|check| {
-        let findings = check.findings.iter().filter(|finding| there(finding)).cloned().collect();
-        Check { findings, ..check.clone() }
+        let findings: Vec<_> = check.findings.iter().filter(|finding| there(finding)).cloned().collect();
+        let kept = findings.is_empty() && !check.findings.is_empty() && check.more == 0;
+        let result = if kept { Outcome::Pass } else { check.result };
+        Check { findings, result, ..check.clone() }
     });
     let checks = verdicts.record().checks.into_iter().chain(kept).collect();
     Ok((verdicts, PolicyRecord { checks, profile: statement.policy.profile.clone() }))
