@@ -227,8 +227,8 @@ const SIDE: usize = 37;
 
 /// Whether a module is no data: finders with what is around them, timing, the one alignment pattern.
 fn is_pattern(row: usize, column: usize) -> bool {
-    let finder =
-        (row < 9 && column < 9) || (row < 9 && column >= SIDE - 8) || (row >= SIDE - 8 && column < 9);
+    let (top, left, right, bottom) = (row < 9, column < 9, column >= SIDE - 8, row >= SIDE - 8);
+    let finder = (top && (left || right)) || (bottom && left);
     finder || row == 6 || column == 6 || ((28..33).contains(&row) && (28..33).contains(&column))
 }
 

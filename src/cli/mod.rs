@@ -188,7 +188,7 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             account::remark(prepared.release.tier);
             return prepared.verdicts.allow();
         }
-        verdicts::warn(&prepared.verdicts);
+        verdicts::warn(&prepared.verdicts, &*watch);
         prepared.begin(&account, &keys)?;
         if let Some(pipe) = pipe {
             let exported = prepared.pour(pipe, &keys, watch.clone()).await?;

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::report::{count, out, say, table};
+use super::report::{count, out, table};
+use crate::content::Watch;
 use crate::error::{Error, Result, printable};
 use crate::oci::Digest;
 use crate::policy::{RULES, Verdict, Verdicts};
@@ -44,14 +45,12 @@ pub fn recorded_lines(checks: &[Check]) -> String {
 }
 
 /// Says what is broken, waived or ended, before anything is written.
-pub fn warn(verdicts: &Verdicts) {
+pub fn warn(verdicts: &Verdicts, watch: &dyn Watch) {
     for verdict in verdicts.all.iter().filter(|verdict| verdict.outcome != Outcome::Pass) {
-        say(&format!("rule {}: {}", verdict.rule.id, verdict.outcome));
-        say(finding_lines(&verdict.findings, verdict.more, SHOWN).trim_end());
+        watch.note(&format!("rule {}: {}", verdict.rule.id, verdict.outcome));
+        finding_lines(&verdict.findings, verdict.more, SHOWN).lines().for_each(|line| watch.note(line));
     }
-    for note in &verdicts.notes {
-        say(&format!("note: {}", printable(note)));
-    }
+    verdicts.notes.iter().for_each(|note| watch.note(note));
 }
 
 fn finding_lines(findings: &[Finding], more: usize, shown: usize) -> String {
