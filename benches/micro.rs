@@ -195,7 +195,8 @@ impl Sealed {
             license: None,
             trust_root: None,
         };
-        let policy = PolicyRecord { checks: Vec::new(), profile: release.tier.to_string() };
+        let policy =
+            PolicyRecord { checks: Vec::new(), cosign: Vec::new(), profile: release.tier.to_string() };
         let draft = Draft::new(&release, &plan, policy)?;
         let signature = (key.public().id(), key.sign(draft.sums()));
         let sealing = draft.sign(&plan, vec![signature])?;

@@ -140,6 +140,26 @@ pub const LICENSE: u64 = 64 << 10;
 /// seconds of work, whatever a stranger sends.
 pub const STRANGERS_CLAIMS: u64 = 1 << 30;
 
+/// Bytes of a file in a layer that are looked through for secrets: models and disk images are as large as they like, and
+/// what people leave behind by mistake lies in small files.
+pub const SEARCHED: u64 = 256 << 20;
+
+/// Findings that are kept of one layer, and of one build; others are counted.
+pub const FINDINGS: usize = 100;
+
+/// Bytes of the names of a layer's whiteouts that are remembered: what they remove is told from what is still there. A layer
+/// of nothing else could take any memory; honest ones have some hundred.
+pub const WHITEOUTS: usize = 256 << 10;
+
+/// Bytes of names that are kept of all layers together, for the same reason.
+pub const FOUND_NAMES: usize = 8 << 20;
+
+/// What cosign has signed, with its envelope: a hundred times what an honest payload has. It is read whole.
+pub const COSIGN_PAYLOAD: u64 = 256 << 10;
+
+/// Signatures of cosign's that are looked at for one image: each may be fetched from a registry.
+pub const COSIGN_SIGNATURES: usize = 1_000;
+
 /// A trust store that travels in a bundle: thousands of keys' worth.
 pub const TRUST_ROOT: u64 = 1 << 20;
 

@@ -2,6 +2,7 @@
 //! a rule, and what a bundle's statement records of it. No judgement here: that is [`policy`](crate::policy)'s.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,10 +64,16 @@ words!(
         Sbom = "sbom"
         /// A scanner has looked at each build, and found no more than allowed.
         Scan = "scan"
-        /// No tools to build with are in an image, as its SBOM says.
+        /// No tools to build with are in an image, as its SBOM or its layers say.
         Tools = "tools"
         /// A platform's build is not larger than allowed, compressed.
         Budget = "budget"
+        /// The same, unpacked.
+        Unpacked = "unpacked"
+        /// Images are signed by cosign, with one of the keys.
+        Cosign = "cosign"
+        /// No secrets in what an image says of itself, and in files that are shipped.
+        Secrets = "secrets"
     }
 );
 
@@ -100,6 +107,13 @@ pub struct Rules {
     pub scan: ScanTerms,
     /// `tools`: what is not to be in an image.
     pub tools: ToolTerms,
+    /// `cosign`: whose signatures are asked for.
+    pub cosign: CosignKeys,
+    /// `secrets`: layers are looked into, too.
+    pub deep: bool,
+    /// `unpacked`: whether it is agreed on for any image, where it stands with that image.
+    #[serde(skip)]
+    pub unpacked: bool,
     /// What is agreed on each image, by its name in the manifest; `"*"` for all others.
     pub service: BTreeMap<String, Service>,
     /// Rules that are broken, with somebody's word for it.
@@ -122,6 +136,17 @@ impl Rules {
     pub fn agrees<'r, T: 'r>(&'r self, on: impl Fn(&'r Service) -> Option<&'r T>) -> bool {
         self.service.values().any(|service| on(service).is_some())
     }
+}
+
+/// Whose cosign signatures are asked for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CosignKeys {
+    /// Public keys, of which one must have signed each image; relative to the manifest.
+    pub keys: Vec<PathBuf>,
+    /// Whether an image has a key of its own.
+    #[serde(skip)]
+    pub own: bool,
 }
 
 /// What tags may look like.
@@ -236,6 +261,8 @@ impl MostFound {
 pub struct ToolTerms {
     /// Names of packages, as patterns; the usual tools of builds where there are none.
     pub packages: Vec<String>,
+    /// Paths in layers, as patterns: `/usr/bin/gcc*`.
+    pub paths: Vec<String>,
 }
 
 /// What is agreed on an image.
@@ -292,8 +319,22 @@ impl Waiver {
 pub struct PolicyRecord {
     /// One by one.
     pub checks: Vec<Check>,
+    /// Whose cosign signatures were asked for, and are asked for again at import.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cosign: Vec<CosignDemand>,
     /// The tier whose defaults held.
     pub profile: String,
+}
+
+/// Keys of which one must have signed images, as cosign signs them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CosignDemand {
+    /// The name of the images; all that are not named otherwise where this says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The public keys, as PEM.
+    pub keys: Vec<String>,
 }
 
 /// One rule and what came of it. A text, because later versions know more rules.

@@ -58,6 +58,42 @@ const fn case(
 
 const CASES: &[Case] = &[
     case(
+        RuleId::Cosign,
+        PIPELINE,
+        "control-plane",
+        |world| world.signed = false,
+        [
+            "indexer/standard",
+            "got no cosign signature",
+            "expected a cosign signature by 3dba97edb866520d, over the index or over each platform's manifest",
+        ],
+    ),
+    case(
+        RuleId::Secrets,
+        R096,
+        "web-platform",
+        |world| world.runs("platform/web:4.7.0", "Env", json!(["DB_PASSWORD=open-sesame"])),
+        [
+            "web/standard linux/arm64",
+            "got a value that is secret by its name in the variable DB_PASSWORD",
+            "expected no secrets",
+        ],
+    ),
+    case(
+        RuleId::Tools,
+        IMAGES,
+        "app-catalog",
+        |world| world.edit("paths = [\"/usr/bin/gcc*\"", "paths = [\"/da*\""),
+        ["backend/standard linux/amd64", "got /data (layer sha256:", "expected none of [policy.tools] paths"],
+    ),
+    case(
+        RuleId::Unpacked,
+        PIPELINE,
+        "control-plane",
+        |world| world.edit("unpacked_budget = \"600MB\"", "unpacked_budget = \"2kB\""),
+        ["indexer/standard linux/arm64", "bytes unpacked", "expected at most 2000 bytes"],
+    ),
+    case(
         RuleId::Upgrade,
         NEXUS,
         "nexus-engine",
@@ -395,7 +431,9 @@ fn worked_manifests_are_kept_by_their_images() {
     for (_, name) in DOCUMENTS {
         let world = World::of(name);
         let scratch = written(&world);
-        for full in world.images.keys() {
+        let index: Value = serde_json::from_slice(&scratch.read("images/index.json")).unwrap();
+        for entry in index["manifests"].as_array().unwrap() {
+            let full = entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap();
             let name = full.split_once('/').unwrap().1;
             let to = format!("docker://{}/{name}", registry.address());
             let copy = format!(

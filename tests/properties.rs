@@ -429,6 +429,7 @@ async fn there_and_back(images: Vec<Described>, sequence: u64) {
     let directory = released(&images, sequence);
     let path = |name: &str| directory.path().join(name);
     let export = |mirror: &str| Export {
+        deep: false,
         manifest: path("release.toml"),
         narrow: Default::default(),
         mirrors: vec![mirror.parse().unwrap()],

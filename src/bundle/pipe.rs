@@ -3,8 +3,9 @@
 //! is either handed on while it arrives, or hashed and dropped. Nothing is final before the end was
 //! seen ([`Piped::finish`]).
 
+use std::collections::HashSet;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -18,9 +19,10 @@ use super::{Statement, tar};
 use crate::content::file::{ReadAt, ended};
 use crate::content::{Inlet, Meter, Outlet, Procession, Room, Source, Unverified, conduit, file};
 use crate::error::{Error, Kind, Result};
+use crate::evidence::cosign::{self, Demands};
 use crate::limits;
 use crate::oci::{Descriptor, Digest, Hasher, Name};
-use crate::plan::Want;
+use crate::plan::{Plan, Want};
 use crate::release::Moment;
 use crate::trust::{Keyring, Signers};
 
@@ -54,6 +56,16 @@ pub struct Piped {
     bundle: Bundle<Trusted>,
     flow: tokio::sync::Mutex<Flow>,
     kept: Mutex<Kept>,
+    /// What must be signed by cosign, and by whom.
+    demanded: OnceLock<Demanded>,
+}
+
+/// Signatures that are verified when all has passed: they stand behind the layers.
+struct Demanded {
+    plan: Plan,
+    demands: Vec<Demands>,
+    /// What they were made over: kept when it passes.
+    payloads: HashSet<Digest>,
 }
 
 /// What is still to come.
@@ -100,6 +112,7 @@ impl Piped {
             bundle,
             flow: tokio::sync::Mutex::new(flow),
             kept: Mutex::new(Kept::new(limits::REMEMBERED)),
+            demanded: OnceLock::new(),
         })
     }
 
@@ -136,6 +149,25 @@ impl Piped {
     /// Reads the documents, and requires them to say what the statement says.
     pub async fn check_documents(self: &Arc<Self>) -> Result<()> {
         self.bundle.check_graph(self.clone()).await
+    }
+
+    /// Requires of the images of `plan` that they are signed as each of `demands` has it. It is known when all has
+    /// passed, before [`finish`](Self::finish) says that it was well.
+    pub fn demand(&self, plan: &Plan, demands: Vec<Demands>) {
+        let payloads = cosign::payloads(plan).iter().map(|payload| payload.digest).collect();
+        let _ = self.demanded.set(Demanded { plan: plan.clone(), demands, payloads });
+    }
+
+    async fn check_demands(&self) -> Result<()> {
+        let Some(Demanded { plan, demands, .. }) = self.demanded.get() else { return Ok(()) };
+        for demands in demands {
+            cosign::require(plan, self, demands).await?;
+        }
+        Ok(())
+    }
+
+    fn is_payload(&self, entry: &Entry) -> bool {
+        self.demanded.get().is_some_and(|demanded| demanded.payloads.contains(&entry.digest))
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -192,8 +224,10 @@ impl Piped {
         }
         let trailer = flow.exactly(tar::TRAILER as usize, place, total).await?;
         require_zeros(&trailer, "the end of the archive", total - tar::TRAILER).map_err(|e| e.at(place))?;
-        match flow.some(1).await? {
-            None => Ok(()),
+        let behind = flow.some(1).await?;
+        drop(flow);
+        match behind {
+            None => self.check_demands().await,
             Some(_) => Err(Error::new(Kind::TrailingData, "something follows the end of the bundle")
                 .at(place)
                 .expected(format_args!("{total} bytes"))
@@ -374,6 +408,15 @@ impl Procession for Piped {
     async fn carry(&self, inlet: Inlet) -> Result<()> {
         let mut flow = self.flow.lock().await;
         let entry = self.entry(flow.next).ok_or_else(ended)?;
+        if self.is_payload(entry) {
+            let bytes = flow.small(self, entry).await?;
+            self.kept().put(entry.digest, bytes.clone())?;
+            if !bytes.is_empty() && !inlet.put(bytes).await {
+                return Err(ended());
+            }
+            inlet.end();
+            return Ok(());
+        }
         match flow.content(self, entry, To::Inlet(&inlet)).await {
             Ok(_) => {
                 inlet.end();
@@ -389,6 +432,11 @@ impl Procession for Piped {
     async fn skip(&self, meter: &Meter) -> Result<()> {
         let mut flow = self.flow.lock().await;
         let entry = self.entry(flow.next).ok_or_else(ended)?;
+        if self.is_payload(entry) {
+            let bytes = flow.small(self, entry).await?;
+            meter.at(entry.size);
+            return self.kept().put(entry.digest, bytes);
+        }
         let digest = flow.content(self, entry, To::Hash(meter)).await?;
         match digest == entry.digest {
             true => Ok(()),

@@ -499,6 +499,11 @@ impl Bundle<Trusted> {
         Arc::new(self.blobs())
     }
 
+    /// The same, and what cosign's signatures were made over: it is small, and verified by its digest like they are.
+    pub fn signatures(&self) -> Arc<dyn Source> {
+        Arc::new(Signatures(self.blobs()))
+    }
+
     fn misplaced(&self, plan: &Plan, entry: &Entry) -> Error {
         let known = plan.nodes.iter().any(|node| node.descriptor.digest == entry.digest);
         match known {
@@ -633,6 +638,23 @@ impl Source for Documents {
 
     async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
         match expected.role.is_document() {
+            true => self.0.open(expected, from).await,
+            false => Err(file::ended()),
+        }
+    }
+}
+
+/// Those that are documents, or small.
+struct Signatures(Blobs);
+
+#[async_trait]
+impl Source for Signatures {
+    async fn resolve(&self, name: &Name, digest: Option<&Digest>) -> Result<(Descriptor, Bytes)> {
+        self.0.resolve(name, digest).await
+    }
+
+    async fn open(&self, expected: &Descriptor, from: u64) -> Result<Unverified> {
+        match expected.role.is_document() || expected.size <= limits::COSIGN_PAYLOAD {
             true => self.0.open(expected, from).await,
             false => Err(file::ended()),
         }

@@ -264,6 +264,9 @@ pub struct ExportArgs {
     /// docker-archive:FILE or store:DIR); may be given several times.
     #[arg(long, value_name = "FROM=TO")]
     pub mirror: Vec<String>,
+    /// Look for secrets in the layers, too, which are read once more for this.
+    #[arg(long, conflicts_with = "from")]
+    pub deep: bool,
     /// Only read the documents and print what would be done.
     #[arg(long)]
     pub dry_run: bool,
@@ -438,6 +441,9 @@ pub struct CheckArgs {
     /// Refuse a bundle that was made under a less strict profile than this tier's, or does not keep its rules.
     #[arg(long, value_name = "TIER")]
     pub require_policy: Option<Tier>,
+    /// Look for secrets in the layers, too, which are read for this.
+    #[arg(long)]
+    pub deep: bool,
     /// How the result is printed.
     #[arg(long, value_enum, value_name = "FORM", default_value_t = CheckForm::Table)]
     pub output: CheckForm,
@@ -523,6 +529,10 @@ pub struct ImportArgs {
     /// The licence, for releases that ask for one (license new makes one); others never look at it.
     #[arg(long, value_name = "FILE", env = "SEALIFT_LICENSE", value_hint = ValueHint::FilePath)]
     pub license: Option<PathBuf>,
+    /// Take only images that are signed by cosign with this public key (PEM: ECDSA P-256 or Ed25519), or with another one
+    /// that is given: verified from the bundle alone. Charts and files are not asked for it.
+    #[arg(long, value_name = "KEY", value_hint = ValueHint::FilePath)]
+    pub cosign_key: Vec<PathBuf>,
     /// Refuse a release of which nothing is remembered: a state that was deleted is no fresh start.
     #[arg(long, conflicts_with = "reset_state")]
     pub require_state: bool,

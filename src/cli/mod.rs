@@ -33,7 +33,7 @@ use crate::content::{Rate, Watch};
 use crate::error::{Error, Exit, Kind, Result};
 use crate::history::{History, Leave};
 use crate::limits;
-use crate::manifest::Narrow;
+use crate::manifest::{Narrow, cosign_key};
 use crate::registry;
 use crate::release::Moment;
 use crate::server::{Certificate, Limits, Listener, Log, Page, Server};
@@ -158,7 +158,9 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
         None => {
             let (manifest, mirrors) = (args.manifest.unwrap_or_default(), meant(&args.mirror)?);
             let signatures = judged_for;
-            let export = Export { manifest, narrow, mirrors, created, site, signatures, audited, jobs, rate };
+            let deep = args.deep;
+            let export =
+                Export { manifest, narrow, mirrors, created, site, signatures, audited, deep, jobs, rate };
             if args.trust_in_vain && !export.judges()? {
                 return Err(Error::new(
                     Kind::Usage,
@@ -319,6 +321,7 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         overwrite: args.overwrite,
         dry_run: args.dry_run,
         require_policy: args.require_policy,
+        cosign: args.cosign_key.iter().map(|key| cosign_key(key)).collect::<Result<_>>()?,
         jobs: args.registry.jobs.into(),
         rate: args.registry.limit_rate.map(Rate::of),
     };
@@ -355,6 +358,7 @@ fn check_verb(args: CheckArgs, progress: ProgressMode) -> Result<()> {
             narrow,
             mirrors: meant(&args.mirror)?,
             site: site(args.trust, args.expiry.allow_expired, Leave::default()),
+            deep: args.deep,
             jobs: args.registry.jobs.into(),
         };
         let idle = args.rules.map(|_| "--rules").or(args.require_policy.map(|_| "--require-policy"));
@@ -375,11 +379,16 @@ fn check_verb(args: CheckArgs, progress: ProgressMode) -> Result<()> {
     if !args.mirror.is_empty() {
         return Err(Error::new(Kind::Usage, "--mirror is for release manifests: a bundle holds its images"));
     }
+    if args.deep && args.rules.is_none() {
+        return Err(Error::new(Kind::Usage, "--deep looks into a bundle by rules that are given")
+            .hint("--rules release.toml names the release manifest that they stand in"));
+    }
     let order = check::OfBundle {
         bundle: args.what,
         site: site(args.trust, args.expiry.allow_expired, Leave::default()),
         rules: args.rules,
         narrow,
+        deep: args.deep,
         require_policy: args.require_policy,
     };
     on_runtime(async move {

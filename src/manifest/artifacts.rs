@@ -96,9 +96,7 @@ impl Page<'_> {
             Some(true) | None => Attachments::Asked,
         };
         let want = wanted(called.get_ref(), CHART, name, *pin, attachments);
-        let reports = Reports::default();
-        let variant = Variant { want, files: None, homes, promotion: None, made, reports, budget: None };
-        self.add(&called, variant, gathered)
+        self.add(&called, plain(want, homes, made), gathered)
     }
 
     /// Files that are one artifact.
@@ -121,9 +119,7 @@ impl Page<'_> {
             artifact_type: self.media_type(artifact_type)?,
         };
         let want = wanted(called.get_ref(), FILE, name, None, Attachments::Left);
-        let (homes, made, reports) = (Vec::new(), Some(made), Reports::default());
-        let variant = Variant { want, files: None, homes, promotion: None, made, reports, budget: None };
-        self.add(called, variant, gathered)
+        self.add(called, plain(want, Vec::new(), Some(made)), gathered)
     }
 
     fn home<T>(
@@ -209,6 +205,21 @@ fn is_media_type(text: &str) -> bool {
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
     };
     text.split_once('/').is_some_and(|(kind, subtype)| name(kind) && name(subtype))
+}
+
+/// Nothing is agreed on it.
+fn plain(want: Want, homes: Vec<Home>, made: Option<Made>) -> Variant {
+    Variant {
+        want,
+        files: None,
+        homes,
+        promotion: None,
+        made,
+        reports: Reports::default(),
+        budget: None,
+        unpacked_budget: None,
+        cosign: Vec::new(),
+    }
 }
 
 fn wanted(called: &str, variant: &str, source: Name, pin: Option<Digest>, attachments: Attachments) -> Want {

@@ -19,15 +19,17 @@ use toml::Spanned;
 
 use crate::content::file;
 use crate::error::{Error, Kind, Result};
+use crate::evidence::cosign::Demands;
 use crate::limits;
 use crate::oci::{Digest, Files, Finding, Name, Platform, Registry, Repository, Tag, Transport};
 use crate::plan::{Attachments, Only, Selection, Target, Want};
 use crate::release::{Channel, Licensing, Moment, ReleaseName, Tier, UpgradePath, Version};
 use crate::rules::Rules;
 use crate::text::line_and_column;
-use crate::trust::Root;
+use crate::trust::{CosignKey, Root};
 
 pub use artifacts::{CHART, Made, belongs_to_all};
+pub use policy::cosign_key;
 pub use promotion::Promotion;
 pub use registries::Home;
 pub use reports::{ReportFile, Reports};
@@ -55,6 +57,8 @@ pub struct Manifest {
     pub trust_root: Option<Root>,
     /// What is demanded of it.
     pub rules: Rules,
+    /// Whose cosign signatures are.
+    pub cosign: Demands,
     /// One per image and variant: images in the order of the file, variants sorted by name. Then the charts, then
     /// the files.
     pub images: Vec<Variant>,
@@ -77,6 +81,10 @@ pub struct Variant {
     pub reports: Reports,
     /// The most bytes one platform may have, compressed.
     pub budget: Option<u64>,
+    /// The same, unpacked.
+    pub unpacked_budget: Option<u64>,
+    /// The keys of which one must have signed it, as cosign signs images.
+    pub cosign: Vec<CosignKey>,
 }
 
 /// Restrictions from the command line. Empty means: everything.
@@ -133,6 +141,8 @@ struct RawImage {
     #[serde(default)]
     pin: BTreeMap<String, Spanned<Digest>>,
     budget: Option<Spanned<String>>,
+    unpacked_budget: Option<Spanned<String>>,
+    cosign_key: Option<PathBuf>,
     platforms: Option<Spanned<Vec<Platform>>>,
     optional_platforms: Option<Vec<Platform>>,
     referrers: Option<bool>,
@@ -221,7 +231,8 @@ impl Manifest {
         }
         gathered.find_only_ones();
         let called: BTreeSet<&str> = gathered.called.iter().map(String::as_str).collect();
-        let mut rules = page.policy(raw.policy, raw.tier, &called)?;
+        let (mut rules, cosign) =
+            page.policy(raw.policy, raw.tier, &called, directory, &raw.image, &mut gathered.images)?;
         rules.licensed = raw.license.is_some();
         rules.promoted = gathered.images.iter().any(|variant| variant.promotion.is_some());
         let trust_root = raw.trust_root.map(|path| next_root(&directory.join(path))).transpose()?;
@@ -236,6 +247,7 @@ impl Manifest {
             sequence: raw.sequence,
             expires: raw.expires,
             rules,
+            cosign,
             images: gathered.images,
         })
     }
@@ -372,6 +384,7 @@ impl Page<'_> {
         };
         let mut promotions = self.promotions(image, own, directory, &raw.version)?;
         let budget = image.budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
+        let unpacked_budget = image.unpacked_budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
         for (variant, template) in image.tags.get_ref() {
             let digest = self.digest(template)?;
             let tags = match digest {
@@ -422,7 +435,17 @@ impl Page<'_> {
                     .hint("its digests are those of configs, which are image ids: source = \"docker-archive:FILE:@sha256:…\""));
             }
             let homes = homes.clone();
-            gathered.images.push(Variant { want, files, homes, promotion, made: None, reports, budget });
+            gathered.images.push(Variant {
+                want,
+                files,
+                homes,
+                promotion,
+                made: None,
+                reports,
+                budget,
+                unpacked_budget,
+                cosign: Vec::new(),
+            });
         }
         Ok(())
     }

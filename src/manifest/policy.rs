@@ -1,23 +1,60 @@
 //! `[policy]`: what is wrong with it by itself is said with line and column.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use toml::Spanned;
 
-use super::Page;
-use crate::error::Result;
+use super::{Page, RawImage, Variant, belongs_to_all};
+use crate::content::file;
+use crate::error::{Error, Kind, Result};
+use crate::evidence::cosign::Demands;
 use crate::limits;
+use crate::plan::Attachments;
 use crate::release::Tier;
 use crate::rules::{Rules, Service};
+use crate::trust::CosignKey;
 
 impl Page<'_> {
-    /// Checks what a type cannot.
+    /// Checks what a type cannot; reads the keys that it names, and tells them to the images.
     pub(super) fn policy(
         &self,
         rules: Option<Spanned<Rules>>,
         tier: Tier,
-        images: &BTreeSet<&str>,
-    ) -> Result<Rules> {
+        called: &BTreeSet<&str>,
+        directory: &Path,
+        raw: &[Spanned<RawImage>],
+        images: &mut [Variant],
+    ) -> Result<(Rules, Demands)> {
+        let span = rules.as_ref().map(Spanned::span);
+        let mut rules = self.checked(rules, tier, called)?;
+        rules.unpacked = images.iter().any(|image| image.unpacked_budget.is_some());
+        let keys = rules.cosign.keys.iter().map(|key| cosign_key(&directory.join(key)));
+        let mut demands = Demands::every(keys.collect::<Result<_>>()?);
+        for image in raw.iter().map(Spanned::get_ref) {
+            if let Some(key) = &image.cosign_key {
+                demands = demands.with(image.name.get_ref(), vec![cosign_key(&directory.join(key))?]);
+                rules.cosign.own = true;
+            }
+        }
+        for image in images.iter_mut().filter(|image| !belongs_to_all(&image.want.variant)) {
+            image.cosign = demands.keys(&image.want.image).to_vec();
+            if !image.cosign.is_empty() && matches!(image.want.attachments, Attachments::Left) {
+                return Err(self
+                    .wrong(
+                        span,
+                        format!(
+                            "the signatures of {:?} are to be verified, and left behind",
+                            image.want.image
+                        ),
+                    )
+                    .hint("leave out referrers = false: what is attached to an image goes along then"));
+            }
+        }
+        Ok((rules, demands))
+    }
+
+    fn checked(&self, rules: Option<Spanned<Rules>>, tier: Tier, images: &BTreeSet<&str>) -> Result<Rules> {
         let Some(rules) = rules else { return Ok(Rules::default()) };
         let (span, rules) = (rules.span(), rules.into_inner());
         let wrong = |what: String| self.wrong(Some(span.clone()), what);
@@ -70,4 +107,15 @@ impl Page<'_> {
             None => Ok(rules),
         }
     }
+}
+
+/// Reads a public key of cosign's from a file.
+///
+/// # Errors
+/// Those of [`CosignKey::from_pem`]; `Io`.
+pub fn cosign_key(path: &Path) -> Result<CosignKey> {
+    let bytes = file::read_small(path, "the cosign key", limits::KEY_FILE)?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Error::new(Kind::KeyFormat, "not a PEM file").expected("one PEM block, PUBLIC KEY"));
+    text.and_then(CosignKey::from_pem).map_err(|e| e.at(path.display()))
 }

@@ -3,6 +3,7 @@
 //! [`RULES`], of all of them.
 
 mod config;
+mod contents;
 mod names;
 mod release;
 mod reports;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::evidence::Found;
+use crate::evidence::cosign::CosignFacts;
+use crate::evidence::layers::Contents;
 use crate::oci::{Digest, Name, Platform, Settings, Tag};
 use crate::release::{Channel, Moment, Tier, Version};
 use crate::rules::{Finding, Outcome, RuleId, Rules, Waived};
@@ -69,6 +72,12 @@ pub struct ImageFacts {
     pub budget: Option<u64>,
     /// What it was before, if it was promoted from there.
     pub promoted: Option<Promoted>,
+    /// The same, unpacked.
+    pub unpacked_budget: Option<u64>,
+    /// What its cosign signatures are worth, where keys are asked for; with [`Need::Cosign`].
+    pub cosign: Option<CosignFacts>,
+    /// What is in its layers or files; with [`Need::Files`], [`Need::Layers`] or [`Need::Sizes`].
+    pub contents: Vec<Contents>,
     /// What its further tags lead to where it comes from; with [`Need::Aliases`].
     pub aliases: Vec<(Tag, Digest)>,
     /// What in its documents is not as image-spec has it; with [`Need::Documents`].
@@ -136,6 +145,14 @@ pub enum Need {
     Documents,
     /// SBOMs and scan reports.
     Reports,
+    /// Cosign signatures.
+    Cosign,
+    /// What charts and files hold.
+    Files,
+    /// What is in layers, if the rule asks for that.
+    Layers,
+    /// What the layers of images unpack to on whose size something is agreed.
+    Sizes,
 }
 
 /// A rule.
@@ -193,6 +210,9 @@ pub const RULES: &[Rule] = &[
     reports::SCAN,
     reports::TOOLS_RULE,
     release::BUDGET,
+    contents::UNPACKED,
+    contents::SECRETS,
+    contents::COSIGN,
 ];
 
 /// An image that is judged.
@@ -300,6 +320,8 @@ const WORDED: &[RuleId] = &[
     RuleId::Entrypoint,
     RuleId::Healthcheck,
     RuleId::Labels,
+    RuleId::Unpacked,
+    RuleId::Cosign,
 ];
 
 /// Requires that every rule that is named has something to judge by: one that could not but be kept would only seem to
@@ -391,7 +413,13 @@ impl<'a> Judge<'a> {
 
     /// Whether any rule that is judged needs this.
     pub fn needs(&self, need: Need) -> bool {
-        self.judged.iter().any(|judged| judged.rule.needs.contains(&need))
+        let asks = |rule: &Rule| need != Need::Layers || contents::reads_layers(rule.id, self.rules);
+        self.judged.iter().any(|judged| judged.rule.needs.contains(&need) && asks(judged.rule))
+    }
+
+    /// The paths that no image is to have.
+    pub fn tool_paths(&self) -> &[String] {
+        &self.rules.tools.paths
     }
 
     /// The packages that are looked for.

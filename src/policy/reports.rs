@@ -1,6 +1,7 @@
 //! What SBOMs and scan reports say of images, and that they say it at all. They are found where plans have them: attached
 //! to an image or a build, beside builds in the image's index, or named in the release manifest.
 
+use super::contents;
 use super::{About, BuildFacts, Case, ImageFacts, Need, ReportFacts, Rule};
 use crate::evidence::{Package, Place, Report, Severity, Trouble};
 use crate::rules::{Finding, RuleId, Rules, fits};
@@ -222,9 +223,16 @@ pub(super) const TOOLS_RULE: Rule = Rule {
     origin: "container images specification: no build tools in the release stage",
     from: None,
     binds: None,
-    asked: |rules| !rules.tools.packages.is_empty(),
-    needs: &[Need::Reports],
-    judge: About::Image(|case| case.parts().into_iter().flat_map(|part| tools(case, part)).collect()),
+    asked: |rules| !rules.tools.packages.is_empty() || !rules.tools.paths.is_empty(),
+    needs: &[Need::Reports, Need::Layers],
+    judge: About::Image(|case| {
+        let rules = case.rules;
+        let named = rules.require.contains(&RuleId::Tools) || rules.warn.contains(&RuleId::Tools);
+        // Whoever asks for paths alone needs no SBOM.
+        let parts = case.parts().into_iter().filter(|_| named || !rules.tools.packages.is_empty());
+        let packages = parts.flat_map(|part| tools(case, part));
+        packages.chain(contents::tool_paths(case)).collect()
+    }),
     hint: "have the release stage built from a base without them, or say which packages are not to be there: [policy.tools]",
 };
 

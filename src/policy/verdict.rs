@@ -47,7 +47,11 @@ impl Verdicts {
             noted: verdict.noted.iter().take(RECORDED_NOTES).cloned().collect(),
             result: verdict.outcome,
         };
-        PolicyRecord { checks: self.all.iter().map(check).collect(), profile: self.profile.to_string() }
+        PolicyRecord {
+            checks: self.all.iter().map(check).collect(),
+            cosign: Vec::new(),
+            profile: self.profile.to_string(),
+        }
     }
 
     /// Permits the release.

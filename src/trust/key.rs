@@ -41,6 +41,11 @@ impl KeyId {
         KeyId::from_hex(&hex)
     }
 
+    /// That of the key with this DER.
+    pub(super) fn of_der(der: &[u8]) -> Self {
+        KeyId(Digest::of(der))
+    }
+
     /// The first 16 digits, for tables.
     pub fn short(&self) -> String {
         self.to_string().chars().take(16).collect()
@@ -121,7 +126,7 @@ impl PublicKey {
         const PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
         let mut der = PREFIX.to_vec();
         der.extend_from_slice(self.0.as_bytes());
-        KeyId(Digest::of(&der))
+        KeyId::of_der(&der)
     }
 
     /// Whether `signature` is this key's over `text`. Strict: neither malleable nor made with

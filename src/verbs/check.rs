@@ -31,6 +31,8 @@ pub struct OfManifest {
     pub mirrors: Vec<Mirror>,
     /// What bundles are judged by that images are promoted from.
     pub site: Site,
+    /// Layers are looked into for secrets.
+    pub deep: bool,
     /// Transfers at once.
     pub jobs: usize,
 }
@@ -38,11 +40,12 @@ pub struct OfManifest {
 impl OfManifest {
     /// Does what export does before anything is written. Who signs, and where account is kept, is said there.
     pub async fn judge(self, client: &registry::Client) -> Result<Verdicts> {
-        let OfManifest { manifest, narrow, mirrors, site, jobs } = self;
+        let OfManifest { manifest, narrow, mirrors, site, deep, jobs } = self;
         // No bundle is made, so no time is stated, and an image from the future is no matter here.
         let created = Some(Moment::default());
         let (signatures, audited, rate) = (None, None, None);
-        let export = Export { manifest, narrow, mirrors, created, site, signatures, jobs, rate, audited };
+        let export =
+            Export { manifest, narrow, mirrors, created, site, signatures, deep, jobs, rate, audited };
         Ok(export.prepare(client).await?.verdicts)
     }
 }
@@ -57,6 +60,8 @@ pub struct OfBundle {
     pub rules: Option<PathBuf>,
     /// Restrictions to parts of it.
     pub narrow: Narrow,
+    /// Layers are looked into for secrets.
+    pub deep: bool,
     /// The least strict profile that is taken.
     pub require_policy: Option<Tier>,
 }
@@ -77,7 +82,8 @@ impl OfBundle {
         let record = opened.statement().policy.clone();
         let checked = |verdicts| Checked { record, verdicts, require_policy: self.require_policy };
         let Some(path) = &self.rules else { return Ok(checked(None)) };
-        let manifest = Manifest::load(path)?;
+        let mut manifest = Manifest::load(path)?;
+        manifest.rules.deep |= self.deep;
         policy::require_words(&manifest.rules).map_err(|e| e.at(path.display()))?;
         let wants = self.narrow.apply(opened.wants()?)?;
         spoken_of(&manifest, &wants)?;

@@ -255,6 +255,7 @@ impl Diff {
                     created,
                     site,
                     signatures: None,
+                    deep: false,
                     jobs,
                     rate: None,
                     audited: None,

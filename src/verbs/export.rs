@@ -37,6 +37,8 @@ pub struct Export {
     pub site: Site,
     /// Keys that will sign it, where that is known.
     pub signatures: Option<usize>,
+    /// Layers are looked into for secrets.
+    pub deep: bool,
     /// Transfers at once.
     pub jobs: usize,
     /// How fast, all together.
@@ -93,6 +95,7 @@ impl Export {
     /// Reads the manifest and the documents of all its images.
     pub async fn prepare(self, client: &registry::Client) -> Result<Prepared> {
         let mut manifest = Manifest::load(&self.manifest)?;
+        manifest.rules.deep |= self.deep;
         places::check_mirrors(&self.mirrors, &manifest.images)?;
         policy::require_words(&manifest.rules).map_err(|e| e.at(self.manifest.display()))?;
         let judge = facts::of_release(&manifest, self.signatures, self.audited, &self.narrow);
@@ -108,6 +111,7 @@ impl Export {
             terms.into_iter().zip(promoted).map(|(terms, promoted)| Terms { promoted, ..terms }).collect();
         let judge = Judge::new(judge, &manifest.rules);
         let verdicts = facts::judge(judge, &plan, &sources, &terms).await?;
+        let record = facts::record(&verdicts, &manifest.cosign)?;
         let release = Release {
             name: manifest.name,
             version: manifest.version,
@@ -123,8 +127,7 @@ impl Export {
             license: manifest.license,
             trust_root: manifest.trust_root.map(Into::into),
         };
-        let (jobs, rate, record) = (self.jobs, self.rate, verdicts.record());
-        let signatures = self.signatures;
+        let (jobs, rate, signatures) = (self.jobs, self.rate, self.signatures);
         Ok(Prepared { release, plan, verdicts, record, signatures, sources, jobs, rate, verb: "pulling" })
     }
 }

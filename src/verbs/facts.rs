@@ -8,6 +8,8 @@ use serde::Deserialize;
 
 use crate::content::Source;
 use crate::error::{Error, Kind, Result, Side};
+use crate::evidence::cosign::{self, Demands};
+use crate::evidence::layers::{Contents, Layers};
 use crate::evidence::{self, Package, Place};
 use crate::limits;
 use crate::manifest::{Manifest, Narrow, Variant, belongs_to_all};
@@ -18,18 +20,24 @@ use crate::oci::{
 use crate::plan::{Image, Node, Plan, Sources, Target};
 use crate::policy::{BuildFacts, Facts, Flaw, ImageFacts, Judge, Need, Promoted, ReportFacts, Verdicts};
 use crate::release::Moment;
+use crate::rules::{Outcome, PolicyRecord, RuleId};
+use crate::trust::CosignKey;
 
 /// What a release manifest says of an image, for its rules.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// The most bytes that one platform may have, compressed.
     pub budget: Option<u64>,
+    /// The same, unpacked.
+    pub unpacked_budget: Option<u64>,
     /// Whether its digest is said.
     pub pinned: bool,
     /// Whether its source was asked for by something else than its name: further tags say nothing there.
     pub picked: bool,
     /// What it was before.
     pub promoted: Option<Promoted>,
+    /// The keys of which one must have signed it, as cosign signs images.
+    pub cosign: Vec<CosignKey>,
 }
 
 impl Terms {
@@ -40,8 +48,14 @@ impl Terms {
             Target::Digest(_) | Target::Known(_) => true,
         };
         // What is made of files at hand needs no digest to be known.
-        let picked = matches!(variant.files, Some((_, Finding::Picked(_) | Finding::Only)));
-        Terms { budget: variant.budget, pinned: pinned || variant.made.is_some(), picked, promoted: None }
+        Terms {
+            budget: variant.budget,
+            unpacked_budget: variant.unpacked_budget,
+            pinned: pinned || variant.made.is_some(),
+            picked: matches!(variant.files, Some((_, Finding::Picked(_) | Finding::Only))),
+            promoted: None,
+            cosign: variant.cosign.clone(),
+        }
     }
 }
 
@@ -73,6 +87,7 @@ pub async fn judge(
     let gatherer = Gatherer {
         plan,
         nodes: plan.nodes.iter().enumerate().map(|(number, node)| (node.descriptor.digest, number)).collect(),
+        layers: Layers::new(judge.tool_paths()),
     };
     let nothing = Terms::default();
     for (number, (image, source)) in plan.images.iter().zip(sources).enumerate() {
@@ -81,6 +96,17 @@ pub async fn judge(
         judge.image(&facts.map_err(|e| e.about(&image.source).side(Side::Source))?);
     }
     Ok(judge.finish())
+}
+
+/// What the statement says of the verdicts. Signatures that were found go along, and so do the keys that they were verified
+/// with: they are verified again where the bundle is opened. What was let pass without one is not asked for again.
+pub fn record(verdicts: &Verdicts, cosign: &Demands) -> Result<PolicyRecord> {
+    let mut record = verdicts.record();
+    let judged = verdicts.all.iter().find(|verdict| verdict.rule.id == RuleId::Cosign);
+    if judged.is_some_and(|verdict| verdict.outcome == Outcome::Pass) {
+        record.cosign = cosign.record()?;
+    }
+    Ok(record)
 }
 
 /// The configs of one image that were read.
@@ -93,6 +119,7 @@ struct Configs {
 struct Gatherer<'a> {
     plan: &'a Plan,
     nodes: HashMap<Digest, usize>,
+    layers: Layers,
 }
 
 impl Gatherer<'_> {
@@ -126,6 +153,14 @@ impl Gatherer<'_> {
             pinned: terms.pinned,
             budget: terms.budget,
             promoted: terms.promoted.clone(),
+            unpacked_budget: terms.unpacked_budget,
+            cosign: match terms.cosign.as_slice() {
+                keys if judge.needs(Need::Cosign) && !keys.is_empty() => {
+                    Some(cosign::verify(self.plan, number, source, keys).await?)
+                }
+                _ => None,
+            },
+            contents: self.contents(number, image, &builds, source, terms, judge).await?,
             aliases: match judge.needs(Need::Aliases) && !terms.picked {
                 true => aliases(image, source).await?,
                 false => Vec::new(),
@@ -248,6 +283,35 @@ impl Gatherer<'_> {
         let settings = Arc::new(Settings::parse(&bytes).map_err(|e| e.at(digest))?);
         configs.known.insert(digest, settings.clone());
         Ok(Some(settings))
+    }
+
+    /// What is in layers, where any rule asks for that. Charts and files are small, or at hand.
+    async fn contents(
+        &self,
+        number: usize,
+        image: &Image,
+        builds: &[BuildFacts],
+        source: &dyn Source,
+        terms: &Terms,
+        judge: &Judge<'_>,
+    ) -> Result<Vec<Contents>> {
+        let sizes = judge.needs(Need::Sizes) && terms.unpacked_budget.is_some();
+        let files = judge.needs(Need::Files) && belongs_to_all(&image.variant);
+        if !judge.needs(Need::Layers) && !sizes && !files {
+            return Ok(Vec::new());
+        }
+        let mut contents = Vec::new();
+        for build in builds {
+            if let Some(node) = self.node(&build.digest) {
+                contents.push(self.layers.contents(self.plan, node, build.platform.clone(), source).await?);
+            }
+        }
+        let root = self.plan.roots.get(number).and_then(|root| self.plan.nodes.get(*root));
+        if let Some(root) = root.filter(|root| contents.is_empty() && root.descriptor.role == Role::Manifest)
+        {
+            contents.push(self.layers.contents(self.plan, root, None, source).await?);
+        }
+        Ok(contents)
     }
 
     /// What is wrong with the documents of an image's own, attached ones left aside: these are others' work.

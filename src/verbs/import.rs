@@ -21,6 +21,7 @@ use crate::audit::{Key, Placed};
 use crate::bundle::{Input, Proof, Sealing, Statement};
 use crate::content::{Rate, Watch};
 use crate::error::{Error, Kind, Result, Side};
+use crate::evidence::cosign::Demands;
 use crate::history::{Held, Sighting};
 use crate::layout::LayoutSink;
 use crate::manifest::Narrow;
@@ -34,7 +35,7 @@ use crate::registry;
 use crate::release::{Moment, Tier};
 use crate::rules::PolicyRecord;
 use crate::store::Store;
-use crate::trust::Signers;
+use crate::trust::{CosignKey, Signers};
 
 /// What is to be imported.
 pub struct Import {
@@ -58,6 +59,8 @@ pub struct Import {
     pub dry_run: bool,
     /// The least strict profile that is taken.
     pub require_policy: Option<Tier>,
+    /// Keys of which one must have signed each image, as cosign signs images, whatever the bundle says.
+    pub cosign: Vec<CosignKey>,
     /// Transfers at once.
     pub jobs: usize,
     /// How fast, all together.
@@ -199,6 +202,7 @@ async fn from_file(
     order.reach(client, Some(path)).await?;
     let documents = vec![opened.documents(); wants.len()];
     let plan = opened.plan(&wants).await?;
+    verify::signed(&opened, &plan, &order.demands(opened.statement())?).await?;
     let proof = (Proof::of(&opened)?, opened.identity());
     let about = (opened.identity(), proof.0.statement());
     let mut task = order.task(plan, &documents, (opened.statement(), proof), client).await?;
@@ -253,6 +257,10 @@ async fn from_pipe(
 
     let sources: Sources = vec![piped.clone(); wants.len()];
     let plan = resolve(&wants, &sources).await?;
+    let demands = order.demands(piped.statement())?;
+    if demands.iter().any(|demands| !demands.is_empty()) {
+        piped.demand(&plan, demands);
+    }
     let proof = (Proof::passed(&piped)?, piped.identity());
     let about = (piped.identity(), proof.0.statement());
     let mut task = order.task(plan, &sources, (piped.statement(), proof), client).await?;
@@ -404,6 +412,11 @@ impl Import {
         }
         places::check_renamings(&self.renamings, statement.images.iter().map(|image| &image.source))?;
         self.narrow.apply(wants)
+    }
+
+    /// Whose cosign signatures are asked for: those of the release's makers, and those of this site.
+    fn demands(&self, statement: &Statement) -> Result<Vec<Demands>> {
+        Ok(vec![verify::recorded(statement)?, Demands::every(self.cosign.clone())])
     }
 
     /// Whether the destination is there, and takes the login at hand. Tells it nothing of the bundle.

@@ -107,7 +107,14 @@ fn judged(slice: &Slice, statement: &Statement, plan: &Plan) -> Result<(Verdicts
         Check { findings, result, ..check.clone() }
     });
     let checks = verdicts.record().checks.into_iter().chain(kept).collect();
-    Ok((verdicts, PolicyRecord { checks, profile: statement.policy.profile.clone() }))
+    Ok((
+        verdicts,
+        PolicyRecord {
+            checks,
+            cosign: statement.policy.cosign.clone(),
+            profile: statement.policy.profile.clone(),
+        },
+    ))
 }
 
 /// What the bundle says of its release holds for a part of it, too.

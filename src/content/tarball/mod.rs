@@ -9,6 +9,7 @@
 //! Nothing that is found here is trusted: it goes through a [`Reader`](super::Reader) like everything foreign.
 
 mod scan;
+mod stream;
 mod unpack;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use super::{Unverified, file};
 use crate::error::{Error, Kind, Result};
 
 pub use scan::{Judge, Member};
+pub use stream::{Entries, Entry, EntryKind, is_header};
 pub use unpack::{Packing, damaged, unpacked};
 
 use scan::{Key, Scan};

@@ -61,21 +61,21 @@ pub struct Scan {
 
 /// What extended headers say of the entry behind them.
 #[derive(Default, PartialEq, Eq)]
-struct Ahead {
-    name: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
+pub struct Ahead {
+    pub name: Option<Vec<u8>>,
+    pub link: Option<Vec<u8>>,
     size: Option<u64>,
     /// There was one of PAX records, whatever they say.
     records: bool,
 }
 
 /// A header's own word.
-struct Header {
-    kind: u8,
+pub struct Header {
+    pub kind: u8,
     mode: u32,
-    name: Vec<u8>,
+    pub name: Vec<u8>,
     link: Vec<u8>,
-    size: u64,
+    pub size: u64,
 }
 
 impl Scan {
@@ -147,15 +147,11 @@ impl Scan {
             return Err(wrong("a lone block of zeros"));
         }
         let header = Header::parse(&block)?;
-        if !matches!(header.kind, b'x' | b'g' | b'L' | b'K') {
+        if !header.extends() {
             self.next = self.member(header, behind, judge)?;
             return Ok(true);
         }
-        if header.size > limits::TAR_EXTENSION {
-            return Err(Error::new(Kind::LimitExceeded, "an extended header is too large")
-                .got(format_args!("{} bytes", header.size))
-                .expected(format_args!("at most {} bytes", limits::TAR_EXTENSION)));
-        }
+        header.check_extension()?;
         let next = end(behind, header.size)?;
         if next > until {
             return Ok(false);
@@ -183,20 +179,11 @@ impl Scan {
     /// Takes an entry whose content begins at `offset`; where the next header begins.
     fn member(&mut self, header: Header, offset: u64, judge: &mut Judge<'_>) -> Result<u64> {
         self.check_count()?;
-        let Ahead { name, link, size, .. } = std::mem::take(&mut self.ahead);
+        let ahead = std::mem::take(&mut self.ahead);
+        let size = ahead.size(&header)?;
+        let Ahead { name, link, .. } = ahead;
         let leads = link.is_some() || !header.link.is_empty();
         let raw = name.unwrap_or(header.name);
-        let size = match size {
-            // What does not fit into the header stands in the record alone; writers differ in what they put into
-            // the header then. Smaller ones are not written, but for those that mean to be read in two ways.
-            Some(size) if size != header.size && size < BEYOND_OCTAL => {
-                return Err(wrong("two sizes for one entry")
-                    .got(format_args!("{size} and {}", header.size))
-                    .hint("no ordinary tool writes this: find out where the archive comes from"));
-            }
-            Some(size) => size,
-            None => header.size,
-        };
         let name = inside(&raw)?;
         let parents = || name.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         let below_link = |(at, _): (usize, &u8)| {
@@ -242,7 +229,22 @@ impl Scan {
 }
 
 impl Header {
-    fn parse(block: &[u8; BLOCK as usize]) -> Result<Header> {
+    /// Whether the content belongs to the header of the next entry.
+    pub fn extends(&self) -> bool {
+        matches!(self.kind, b'x' | b'g' | b'L' | b'K')
+    }
+
+    /// Such content is read whole.
+    pub fn check_extension(&self) -> Result<()> {
+        match self.size > limits::TAR_EXTENSION {
+            true => Err(Error::new(Kind::LimitExceeded, "an extended header is too large")
+                .got(format_args!("{} bytes", self.size))
+                .expected(format_args!("at most {} bytes", limits::TAR_EXTENSION))),
+            false => Ok(()),
+        }
+    }
+
+    pub fn parse(block: &[u8; BLOCK as usize]) -> Result<Header> {
         let no_header = || {
             wrong("not a tar header").hint("an archive is a tar file, plain or compressed by gzip or zstd")
         };
@@ -290,7 +292,20 @@ fn number(field: &[u8; 12]) -> Option<u64> {
 }
 
 impl Ahead {
-    fn take(&mut self, kind: u8, content: &[u8]) -> Result<()> {
+    /// How long the content of the entry with this header is.
+    pub fn size(&self, header: &Header) -> Result<u64> {
+        match self.size {
+            // What does not fit into the header stands in the record alone; writers differ in what they put into
+            // the header then. Smaller ones are not written, but for those that mean to be read in two ways.
+            Some(size) if size != header.size && size < BEYOND_OCTAL => Err(wrong("two sizes for one entry")
+                .got(format_args!("{size} and {}", header.size))
+                .hint("no ordinary tool writes this: find out where the archive comes from")),
+            Some(size) => Ok(size),
+            None => Ok(header.size),
+        }
+    }
+
+    pub fn take(&mut self, kind: u8, content: &[u8]) -> Result<()> {
         match kind {
             b'L' => once(&mut self.name, long_name(content)?),
             b'K' => once(&mut self.link, long_name(content)?),
@@ -437,7 +452,7 @@ fn unread(error: &std::io::Error, at: u64) -> Error {
     Error::io("cannot read", format_args!("byte {at}"), error)
 }
 
-fn wrong(what: &str) -> Error {
+pub fn wrong(what: &str) -> Error {
     Error::new(Kind::TarHeader, what)
 }
 
@@ -449,7 +464,7 @@ fn bad_name(name: &[u8]) -> Error {
     Error::new(Kind::TarEntryName, "a name that leads out of the archive").got(shown(name))
 }
 
-fn unexpected(name: &[u8], what: &str) -> Error {
+pub fn unexpected(name: &[u8], what: &str) -> Error {
     Error::new(Kind::TarUnexpectedEntry, what).got(shown(name))
 }
 

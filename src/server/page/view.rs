@@ -622,6 +622,7 @@ mod tests {
                     noted: Vec::new(),
                     result,
                 }],
+                cosign: Vec::new(),
                 profile: "community".to_owned(),
             },
             signers: Vec::new(),
