@@ -32,6 +32,9 @@ name       = "engine"
 repository = "demo/engine"
 tags       = { standard = "{version}", distroless = "{version}-distroless", edge = "{version}-edge" }
 also_tag   = ["{major}.{minor}"]
+
+[policy]
+allowed_registries = ["registry.example.com"]
 "#;
 
 const CREATED: &str = "2026-06-01T00:00:00Z";
@@ -201,7 +204,7 @@ impl Images {
         }
         let mut config = json!({
             "created": CREATED,
-            "config": { "Entrypoint": ["/opt/engine/bin/engine"], "Labels": { "org.opencontainers.image.version": "2.1.0" } },
+            "config": { "User": "10001", "Entrypoint": ["/opt/engine/bin/engine"], "Labels": { "org.opencontainers.image.version": "2.1.0" } },
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
         });
         merge(&mut config, platform.clone());
