@@ -57,14 +57,16 @@ fn origin() -> Scratch {
     scratch
 }
 
+/// Made anew with the key that there is: earlier bundles stay signed by it.
 fn bless(scratch: &Scratch) {
-    scratch.key("TEST-ONLY");
+    for name in ["TEST-ONLY.key.pem", "TEST-ONLY.pub.pem"] {
+        frozen(scratch, name);
+    }
+    scratch.chmod("TEST-ONLY.key.pem", 0o600);
     scratch
         .sealift("export release.toml -o bundle.tar --key TEST-ONLY.key.pem --mirror registry.example.com=oci:images")
         .ok();
-    for name in ["TEST-ONLY.key.pem", "TEST-ONLY.pub.pem", "bundle.tar"] {
-        std::fs::write(fixture(name), scratch.read(name)).unwrap();
-    }
+    std::fs::write(fixture("bundle.tar"), scratch.read("bundle.tar")).unwrap();
 }
 
 fn frozen(scratch: &Scratch, name: &str) {
@@ -94,4 +96,19 @@ fn the_first_format_is_read_and_written_to_the_byte() {
         .ok();
     let same = scratch.read("again.tar") == scratch.read("bundle.tar");
     assert!(same, "the same inputs no longer give the frozen bytes: is that meant? see fixtures/README.md");
+}
+
+/// As it was written before rules beyond signature and budget were judged.
+#[test]
+fn a_bundle_of_an_earlier_day_is_read() {
+    let scratch = Scratch::new();
+    for name in ["TEST-ONLY.pub.pem", "earlier.tar"] {
+        frozen(&scratch, name);
+    }
+    scratch.trust("trust", &["TEST-ONLY"]);
+    scratch.sealift("verify earlier.tar --trust trust").ok();
+    scratch.sealift("import earlier.tar --trust trust --to oci:out").ok();
+    // It does not pass for one that was judged by more.
+    let demand = "import earlier.tar --trust trust --to oci:other --require-policy regulated";
+    scratch.sealift(demand).fails(4, "PolicyRefused").says("was not judged");
 }
