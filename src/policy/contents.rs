@@ -71,17 +71,28 @@ fn secrets(case: &Case<'_>) -> Vec<Finding> {
         let more = (contents.more > 0).then(|| wrong(format!("{} more findings", contents.more)));
         contents.secrets.iter().map(move |left| wrong(left.to_string())).chain(more)
     });
-    configs.chain(contents).collect()
+    let unread = case.image.builds.iter().filter(|build| build.too_large);
+    let unread = unread.map(|build| case.wrong_on(build.platform.as_ref(), super::TOO_LARGE, NONE));
+    configs.chain(contents).chain(unread).collect()
 }
 
 const NONE: &str = "no secrets";
 
+/// Whether any key is there to verify signatures of images with.
+fn has_keys(rules: &Rules) -> bool {
+    !rules.cosign.keys.is_empty() || rules.cosign.own
+}
+
+fn named(rules: &Rules) -> bool {
+    rules.require.contains(&RuleId::Cosign) || rules.warn.contains(&RuleId::Cosign)
+}
+
 pub(super) const COSIGN: Rule = Rule {
     id: RuleId::Cosign,
-    origin: "container build pipeline: signed images",
-    from: None,
+    origin: "container build pipeline: signed images; NEXUS-ENGINE container bundles: tiers, signed images",
+    from: Some(Tier::Regulated),
     binds: None,
-    asked: |rules| !rules.cosign.keys.is_empty() || rules.cosign.own,
+    asked: has_keys,
     needs: &[Need::Cosign],
     judge: About::Image(|case| match &case.image.cosign {
         _ if !case.image.runs => Vec::new(),
@@ -92,7 +103,7 @@ pub(super) const COSIGN: Rule = Rule {
             finding.collect()
         }
         // Where only some images have a key, nothing is asked of the others, unless the rule itself is.
-        None if case.rules.require.contains(&RuleId::Cosign) || case.rules.warn.contains(&RuleId::Cosign) => {
+        None if !has_keys(case.rules) || named(case.rules) => {
             vec![
                 case.wrong(
                     "no key to verify signatures with",

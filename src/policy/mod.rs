@@ -117,6 +117,8 @@ pub struct BuildFacts {
     pub size: u64,
     /// How it runs; with [`Need::Settings`], and where it is an image's.
     pub settings: Option<Arc<Settings>>,
+    /// How it runs was not read: it takes too many bytes to say.
+    pub too_large: bool,
     /// What its manifest says of it; with [`Need::Annotations`].
     pub annotations: BTreeMap<String, String>,
 }
@@ -254,11 +256,15 @@ impl<'a> Case<'a> {
             }
             true => self.each_build(|build| match &build.settings {
                 Some(settings) => judge(settings),
+                None if build.too_large => Some((TOO_LARGE.to_owned(), unknown().1)),
                 None => Some(unknown()),
             }),
         }
     }
 }
+
+/// What is said of a config that was not read.
+const TOO_LARGE: &str = "a config that is too large to judge it by";
 
 /// Longest text of a finding: what is foreign may be of any length.
 const SHOWN: usize = 240;

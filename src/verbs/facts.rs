@@ -116,6 +116,14 @@ struct Configs {
     bytes: u64,
 }
 
+impl Configs {
+    /// Whether this one may be read besides.
+    fn has_room(&self, config: &Node) -> bool {
+        let Descriptor { digest, size, .. } = config.descriptor;
+        self.known.contains_key(&digest) || self.bytes.saturating_add(size) <= limits::SETTINGS
+    }
+}
+
 struct Gatherer<'a> {
     plan: &'a Plan,
     nodes: HashMap<Digest, usize>,
@@ -135,7 +143,11 @@ impl Gatherer<'_> {
         let mut configs = Configs::default();
         for build in &mut builds {
             if judge.needs(Need::Settings) {
-                build.settings = self.settings(&build.digest, source, &mut configs).await?;
+                let config = self.config(&build.digest);
+                build.too_large = config.is_some_and(|config| !configs.has_room(config));
+                if let Some(config) = config.filter(|_| !build.too_large) {
+                    build.settings = Some(self.settings(config, source, &mut configs).await?);
+                }
             }
             if judge.needs(Need::Annotations)
                 && let Some(node) = self.node(&build.digest)
@@ -225,6 +237,7 @@ impl Gatherer<'_> {
                 digest: build.digest,
                 size: build.size,
                 settings: None,
+                too_large: false,
                 annotations: BTreeMap::new(),
             })
             .collect();
@@ -244,7 +257,7 @@ impl Gatherer<'_> {
                 let size =
                     size.map(|child| child.descriptor.size).fold(node.descriptor.size, u64::saturating_add);
                 let (platform, settings, annotations) = (None, None, BTreeMap::new());
-                builds.push(BuildFacts { platform, digest, size, settings, annotations });
+                builds.push(BuildFacts { platform, digest, size, settings, too_large: false, annotations });
                 continue;
             }
             // Attestations lie beside what they speak of, as a platform that no machine has.
@@ -263,26 +276,19 @@ impl Gatherer<'_> {
     /// How a build runs. One config may serve many builds: it is read once, and kept once.
     async fn settings(
         &self,
-        build: &Digest,
+        config: &Node,
         source: &dyn Source,
         configs: &mut Configs,
-    ) -> Result<Option<Arc<Settings>>> {
-        let Some(config) = self.config(build) else { return Ok(None) };
+    ) -> Result<Arc<Settings>> {
         let Descriptor { digest, size, .. } = config.descriptor;
         if let Some(known) = configs.known.get(&digest) {
-            return Ok(Some(known.clone()));
+            return Ok(known.clone());
         }
         configs.bytes = configs.bytes.saturating_add(size);
-        if configs.bytes > limits::SETTINGS {
-            return Err(Error::new(Kind::LimitExceeded, "an image's configs are too large to judge it by")
-                .at(digest)
-                .got(format_args!("{} bytes, those before it included", configs.bytes))
-                .expected(format_args!("at most {} bytes for all platforms", limits::SETTINGS)));
-        }
         let bytes = read(config, source).await?;
         let settings = Arc::new(Settings::parse(&bytes).map_err(|e| e.at(digest))?);
         configs.known.insert(digest, settings.clone());
-        Ok(Some(settings))
+        Ok(settings)
     }
 
     /// What is in layers, where any rule asks for that. Charts and files are small, or at hand.

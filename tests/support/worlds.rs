@@ -30,7 +30,7 @@ pub struct World {
 /// The private half of the key that the worked manifest names: everybody knows it.
 const KEY: [u8; 32] = [9; 32];
 /// The public half, beside the manifest.
-const KEY_FILE: &str = "control-plane.pub.pem";
+const KEY_FILE: &str = "cosign-example.pub.pem";
 
 /// The worked manifests that have a world.
 pub const NAMES: [&str; 5] = ["nexus-engine", "web-platform", "app-catalog", "splectrum", "control-plane"];
