@@ -3,9 +3,11 @@
 //!
 //! The architecture is one sentence, run in two directions:
 //!
-//! - **export** = registry, layout, archive, [`artifact`] of files or another bundle (source) → [`plan`] → [`policy`] → bundle writer (sink), signed
-//!   with keys of [`trust`]
-//! - **import** = bundle reader, opened by [`trust`] (source) → [`plan`] → registry, layout or [`store`] (sink)
+//! - **export** = registry, layout, archive, [`artifact`] of files or another bundle (source) → [`plan`] →
+//!   [`evidence`] → [`policy`] → bundle writer (sink), signed with keys of [`trust`], remembered by [`audit`]
+//! - **import** = bundle reader, opened by [`trust`] (source) → [`plan`] → [`policy`] → registry, layout or [`store`] (sink)
+//!   → [`audit`]
+//! - **check** = export without a sink
 //! - **serve** = [`server`] over what a verified bundle holds, or over a [`store`]
 //! - **verify** = import without a sink; **inspect** = what the head of a bundle says; **diff** = two plans or
 //!   statements side by side
