@@ -215,6 +215,13 @@ impl Log {
         if torn.len() > limits::AUDIT_LINE {
             return Err(self.broken("it ends in what is no line", length));
         }
+        // Every line begins so, and what was broken off is the beginning of one.
+        if whole.is_none() && !torn.starts_with(b"{\"action\":") {
+            return Err(Error::new(Kind::AuditBroken, "not an audit log")
+                .at(self.path.display())
+                .got("a file that holds something else")
+                .hint("name another file: it is made if it is not there; nothing was written"));
+        }
         let (before, last) = whole.unwrap_or((genesis(), 0));
         let sequence = match Line::parse(torn) {
             Err(_) => last.saturating_add(1),

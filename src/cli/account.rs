@@ -1,5 +1,6 @@
 //! What is typed and printed about accounts: the audit log and receipts.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -7,7 +8,7 @@ use serde_json::json;
 use super::args::{AuditArgs, LogArgs};
 use super::{Passphrases, report};
 use crate::audit::{self, Checked, Claims, Event, Line, Placed, Who};
-use crate::error::{Result, printable};
+use crate::error::{Error, Kind, Result, printable};
 use crate::release::Tier;
 use crate::verbs::account::{Account, asks_for_log};
 use crate::verbs::receipt::Filing;
@@ -16,6 +17,34 @@ use crate::verbs::receipt::Filing;
 pub fn open(args: &LogArgs, action: &str, dry_run: bool) -> Result<Account> {
     let log = args.audit_log.as_deref().filter(|_| !dry_run);
     Account::open(log, &who(), action, report::say)
+}
+
+/// Requires that the log is a file of its own: what a run writes or reads may not be put in its place, nor the log
+/// into it.
+///
+/// # Errors
+/// `Usage`, before anything is made.
+pub fn apart<'a>(args: &LogArgs, others: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let Some(log) = &args.audit_log else { return Ok(()) };
+    match others.into_iter().find(|other| !other.as_os_str().is_empty() && is_same(log, other)) {
+        Some(other) => Err(Error::new(Kind::Usage, "the audit log is one of the command's other files")
+            .at(log.display())
+            .got(other.display())
+            .hint("give the log a file of its own; it is only ever added to")),
+        None => Ok(()),
+    }
+}
+
+/// Whether two paths lead to one file, which need not be there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let node = |path: &Path| std::fs::metadata(path).ok().map(|facts| (facts.dev(), facts.ino()));
+    let place = |path: &Path| {
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some((directory.canonicalize().ok()?, path.file_name()?.to_owned()))
+    };
+    let same_place = place(one).is_some_and(|there| Some(there) == place(other));
+    same_place || node(one).is_some_and(|there| Some(there) == node(other))
 }
 
 /// The run is over: a failure is written down, too. It stays the failure that is told, whatever becomes of that.

@@ -140,6 +140,13 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
             .hint("leave --json out: what was written is said on standard error"));
     }
     let pipe = (is_pipe(&output) && !args.dry_run).then(self::output).transpose()?;
+    let own = [".partial", ".partial.journal"].map(|end| {
+        let mut name = output.clone().into_os_string();
+        name.push(end);
+        PathBuf::from(name)
+    });
+    let inputs = args.manifest.iter().chain(&args.from).chain(&args.key).chain(&args.passphrase_file);
+    account::apart(&args.log, inputs.chain([&output]).chain(&own).map(PathBuf::as_path))?;
     let account = account::open(&args.log, "export", args.dry_run)?;
     let source = args.from.as_ref().or(args.manifest.as_ref()).map(|path| path.display().to_string());
     account.about(source.unwrap_or_default(), output.display());
@@ -297,6 +304,12 @@ fn import_verb(args: ImportArgs, progress: ProgressMode) -> Result<()> {
         forget: args.reset_state,
     };
     let destination = args.to.parse::<Destination>()?;
+    let written = match &destination {
+        Destination::Archive(_, file) => Some(file),
+        _ => None,
+    };
+    let others = args.receipt.iter().chain(&args.site_key).chain(&args.license).chain(&args.passphrase_file);
+    account::apart(&args.log, others.chain([&args.bundle]).chain(written).map(PathBuf::as_path))?;
     let account = account::open(&args.log, "import", args.dry_run)?;
     let from = if is_pipe(&args.bundle) { PIPE_IN.to_owned() } else { args.bundle.display().to_string() };
     account.about(from, &destination);
@@ -565,6 +578,7 @@ fn sign_verb(args: SignArgs, progress: ProgressMode) -> Result<()> {
             false => sign::write_new(&output, sums.as_bytes()),
         };
     }
+    account::apart(&args.log, args.key.iter().chain([&args.bundle]).map(PathBuf::as_path))?;
     let account = account::open(&args.log, "sign", false)?;
     let kept = account.clone();
     account.about(args.bundle.display(), "");

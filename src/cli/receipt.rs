@@ -70,13 +70,20 @@ fn page(checked: &Checked) -> Result<String> {
     lines.push(format!("  {}", slip.bundle.digest));
     lines.push(format!("  {}", slip.bundle.statement));
     lines.push("signed by:".to_owned());
-    let signers: Vec<_> = slip.signers.iter().map(|key| format!("  {} {}", key.key_id, key.name)).collect();
+    // Names are whatever somebody wrote: only our own text breaks lines.
+    let signers =
+        slip.signers.iter().map(|key| format!("  {} {}", printable(&key.key_id), printable(&key.name)));
+    let signers: Vec<_> = signers.collect();
     lines.extend(some(&signers, SIGNERS, "keys"));
     lines.push("images:".to_owned());
-    let images: Vec<_> =
-        slip.images.iter().map(|image| format!("  {}\n    {}", named(image), image.digest)).collect();
+    let images: Vec<_> = slip
+        .images
+        .iter()
+        .map(|image| format!("  {}\n    {}", printable(&named(image)), image.digest))
+        .collect();
     lines.extend(some(&images, IMAGES, "images"));
-    lines.extend(some(&slip.notes, NOTES, "notes"));
+    let notes: Vec<_> = slip.notes.iter().map(|note| printable(note).into_owned()).collect();
+    lines.extend(some(&notes, NOTES, "notes"));
     lines.push(String::new());
     lines.push(format!("digest of this receipt: {}", grouped(&checked.digest.hex())));
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();

@@ -31,6 +31,10 @@ pub(super) struct State {
     level: Level,
     pub statement: bool,
     pub tool: String,
+    /// A run of a vulnerability scanner is in it (SARIF is for all kinds of tools).
+    pub scans: bool,
+    /// It says what was looked at.
+    pub looked: bool,
     pub subjects: Vec<Digest>,
     pub about: Vec<Digest>,
     pub packages: u64,
@@ -50,6 +54,8 @@ impl State {
             level: Level::Top,
             statement: false,
             tool: String::new(),
+            scans: false,
+            looked: false,
             subjects: Vec::new(),
             about: Vec::new(),
             packages: 0,
@@ -106,6 +112,19 @@ impl State {
         };
         if self.spelt.contains(&(foreign, self.level)) {
             return ambiguous(format!("the key {foreign:?} in {format}"));
+        }
+        let said_nothing = match format {
+            Format::Sarif => !self.scans,
+            Format::Trivy => !self.looked,
+            _ => false,
+        };
+        if said_nothing {
+            return Err(Error::new(
+                Kind::DocumentUnsupported,
+                "a report that does not say what was scanned for vulnerabilities",
+            )
+            .got(if self.tool.is_empty() { format.name() } else { &self.tool })
+            .expected("a vulnerability scanner's report, with what it has looked at"));
         }
         for digest in std::mem::take(&mut self.images).digests() {
             self.name(digest);
@@ -282,6 +301,7 @@ impl Document {
                 self.tells(reading, Format::Trivy, version == Some(2), &shown, "SchemaVersion 2")
             }
             "ArtifactName" => {
+                reading.state.looked = true;
                 if let Some(name) = json::one::<_, String, A>(map, reading)? {
                     reading.state.names(&name);
                 }
@@ -295,7 +315,10 @@ impl Document {
                 named.into_iter().flatten().for_each(|text| reading.state.names(&text));
                 Ok(())
             }
-            "Results" => json::list::<_, TrivyResult, A>(map, reading),
+            "Results" => {
+                reading.state.looked = true;
+                json::list::<_, TrivyResult, A>(map, reading)
+            }
             "matches" => {
                 reading.state.formats.push(Format::Grype);
                 json::each(map, reading, |state: &mut State, found: GrypeMatch| {

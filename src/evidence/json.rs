@@ -229,6 +229,19 @@ macro_rules! nothing_else {
     };
 }
 
+/// For fields that hold a list, or nothing: anything else in its place is not passed over as if it were empty.
+macro_rules! list_or_null {
+    () => {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_unit<E>(self) -> Result<(), E> {
+            Ok(())
+        }
+    };
+}
+
 impl<'de, S, F: Fields<S>> Visitor<'de> for Object<'_, S, F> {
     type Value = ();
 
@@ -260,7 +273,7 @@ impl<'de, S, F: Fields<S> + Default> DeserializeSeed<'de> for List<'_, S, F> {
 impl<'de, S, F: Fields<S> + Default> Visitor<'de> for List<'_, S, F> {
     type Value = ();
 
-    nothing_else!(object);
+    list_or_null!();
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         while list.next_element_seed(Object { reading: self.reading, fields: F::default() })?.is_some() {}
@@ -287,7 +300,7 @@ where
 {
     type Value = ();
 
-    nothing_else!(object);
+    list_or_null!();
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
         loop {

@@ -266,6 +266,10 @@ impl Removed {
         self.bytes = self.bytes.saturating_add(path.len());
         let room = self.bytes <= limits::WHITEOUTS;
         match removed {
+            // Nothing has these names; and what lies under the root stays there, whatever a layer says of it
+            // (overlayfs heeds no opaque root of a lower layer).
+            "" | "." | ".." => {}
+            ".wh..opq" if directory.is_empty() => {}
             ".wh..opq" if room => _ = self.opaque.insert(directory.to_owned()),
             _ if removed.starts_with(".wh.") || !room => {}
             _ if directory.is_empty() => _ = self.paths.insert(removed.to_owned()),

@@ -370,10 +370,11 @@ impl Judged {
             return self.findings.push(finding);
         }
         self.more += 1;
-        // What was not waived goes before what was.
-        let waived = self.findings.iter_mut().rev().find(|known| known.waived.is_some());
-        if let (None, Some(waived)) = (&finding.waived, waived) {
-            *waived = finding;
+        // What was not waived goes before what was, and a word that ends soon before one that does not.
+        let until = |finding: &Finding| finding.waived.as_ref().map(|waived| waived.expires);
+        let last = self.findings.iter_mut().max_by_key(|known| until(known));
+        if let Some(last) = last.filter(|last| until(last) > until(&finding)) {
+            *last = finding;
         }
     }
 
@@ -486,6 +487,10 @@ impl<'a> Judge<'a> {
             let noted = noted(judged.rule);
             Verdict { noted, ..judged.verdict(profile, rules) }
         };
+        let made = |rule: &&Rule| matches!(rule.id, RuleId::Signed | RuleId::Audit);
+        let later = RULES.iter().filter(made).filter(|rule| rule.from.is_some_and(|from| profile >= from));
+        let later = later.filter(|rule| !rule.can_judge(&facts, rules));
+        notes.extend(later.map(|rule| format!("the rule {} is judged by export: {}", rule.id, rule.hint)));
         let all = judged.into_iter().map(verdict).collect();
         Verdicts { profile, all, notes }
     }

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::key::{KeyId, PublicKey};
 use crate::error::{Error, Kind, Result};
+use crate::limits;
 use crate::oci::Digest;
 
 /// What a layer is whose bytes are a simple-signing payload.
@@ -220,6 +221,11 @@ impl Claimed {
             return Err(malformed("an envelope around something else")
                 .got(envelope.payload_type)
                 .expected(INTOTO));
+        }
+        if envelope.signatures.len() > limits::SIGNATURES {
+            return Err(malformed("too many signatures in one envelope")
+                .got(envelope.signatures.len())
+                .expected(format_args!("at most {}", limits::SIGNATURES)));
         }
         let payload = either_base64(&envelope.payload)?;
         let signatures = envelope.signatures.iter().map(|one| either_base64(&one.sig));

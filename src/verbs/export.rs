@@ -110,7 +110,10 @@ impl Export {
         let terms: Vec<_> =
             terms.into_iter().zip(promoted).map(|(terms, promoted)| Terms { promoted, ..terms }).collect();
         let judge = Judge::new(judge, &manifest.rules);
-        let verdicts = facts::judge(judge, &plan, &sources, &terms).await?;
+        let mut verdicts = facts::judge(judge, &plan, &sources, &terms).await?;
+        if let Some(expires) = manifest.expires.filter(|expires| *expires <= Moment::now()) {
+            verdicts.notes.push(format!("the release has ended at {expires}: no site will take it"));
+        }
         let record = facts::record(&verdicts, &manifest.cosign)?;
         let release = Release {
             name: manifest.name,

@@ -29,7 +29,7 @@ pub fn new(grant: Grant, key: &SigningKey, output: &Path) -> Result<License> {
         std::io::ErrorKind::AlreadyExists => {
             Error::new(Kind::OutputExists, "a file of that name exists already")
                 .at(output.display())
-                .hint("name another one: -o FILE")
+                .hint("name another one")
         }
         _ => Error::io("cannot write the licence", output.display(), &e),
     };

@@ -100,6 +100,10 @@ impl<R: Read> Entries<R> {
                 .got(format_args!("{} bytes", raw.len()))
                 .expected(format_args!("at most {} bytes", limits::TAR_NAME)));
         }
+        // Extractors tidy such names up, each before or after it has looked at them.
+        if raw.split(|byte| *byte == b'/').any(|step| step == b"..") {
+            return Err(wrong("a name that leads upwards").got(String::from_utf8_lossy(&raw)));
+        }
         self.begin(size);
         let steps = raw.split(|byte| *byte == b'/').filter(|step| !step.is_empty() && *step != b".");
         let path = steps.collect::<Vec<_>>().join(&b'/');

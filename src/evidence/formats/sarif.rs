@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::MapAccess;
+use serde::de::{IgnoredAny, MapAccess};
 
 use super::super::json::{self, Fields, Lenient, Reading};
 use super::super::report::{Counts, Severity};
@@ -19,7 +19,11 @@ pub(super) struct Run;
 
 /// The rules of a run, by their names.
 #[derive(Default)]
-pub(super) struct Rules(BTreeMap<String, Facts>);
+pub(super) struct Rules {
+    known: BTreeMap<String, Facts>,
+    /// One of them is about vulnerabilities.
+    scans: bool,
+}
 
 /// What is known of a rule: a vulnerability, mostly.
 #[derive(Default)]
@@ -32,7 +36,7 @@ struct Facts {
     severity: Option<Severity>,
     level: Option<Severity>,
     /// It is about something else: a secret, a licence, a setting.
-    elsewhere: bool,
+    elsewhere: Option<bool>,
     package: String,
 }
 
@@ -54,9 +58,35 @@ struct Rule {
 
 #[derive(Deserialize)]
 struct Properties {
-    tags: Option<Vec<String>>,
+    tags: Option<Lenient<Vec<String>>>,
     #[serde(rename = "security-severity")]
-    score: Option<String>,
+    score: Option<Score>,
+}
+
+/// A CVSS score: a text by GitHub's word, a number by some tools'.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Score {
+    Number(f64),
+    Text(String),
+    Other(IgnoredAny),
+}
+
+impl Score {
+    /// How bad that is. What cannot be read is not passed off as harmless.
+    fn severity(&self, id: &str) -> Result<Severity> {
+        let score = match self {
+            Score::Number(number) => Some(*number),
+            Score::Text(text) => text.trim().parse().ok(),
+            Score::Other(_) => None,
+        };
+        let score = score.filter(|score| (0.0..=10.0).contains(score));
+        score.map(Severity::scored).ok_or_else(|| {
+            Error::new(Kind::DocumentUnsupported, "a security-severity that cannot be read")
+                .got(id)
+                .expected("a CVSS score, such as \"9.8\"")
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -66,6 +96,7 @@ struct Outcome {
     rule: Option<Reference>,
     level: Option<String>,
     message: Option<Message>,
+    properties: Option<Lenient<Properties>>,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +134,7 @@ impl Fields<State> for Run {
             }
             _ => {
                 if let Some(about) = json::one::<_, About, A>(map, reading)? {
+                    reading.state.scans |= about.image_name.is_some() || about.image_id.is_some();
                     let About { image_name, image_id, repo_digests } = about;
                     let one = |text: Option<Lenient<String>>| text.and_then(|text| text.0);
                     let texts = one(image_name).into_iter().chain(one(image_id));
@@ -115,8 +147,9 @@ impl Fields<State> for Run {
     }
 
     fn done(self, state: &mut State) -> Result<()> {
-        let rules = std::mem::take(&mut state.rules).0;
-        for (id, facts) in rules.into_iter().filter(|(_, facts)| !facts.elsewhere) {
+        let rules = std::mem::take(&mut state.rules);
+        state.scans |= rules.scans || is_scanner(&state.tool);
+        for (id, facts) in rules.known.into_iter().filter(|(_, facts)| facts.elsewhere != Some(true)) {
             let Facts { said, silent, severity, level, package, .. } = facts;
             let otherwise = severity.or(level).unwrap_or(Severity::Unknown);
             for kind in Severity::ALL {
@@ -174,7 +207,7 @@ impl Fields<State> for Driver {
 
 impl Rules {
     fn facts(&mut self, id: &str) -> Result<&mut Facts> {
-        if self.0.len() >= limits::SARIF_RULES && !self.0.contains_key(id) {
+        if self.known.len() >= limits::SARIF_RULES && !self.known.contains_key(id) {
             return Err(Error::new(Kind::LimitExceeded, "a report has too many rules")
                 .expected(format_args!("at most {}", limits::SARIF_RULES)));
         }
@@ -182,7 +215,7 @@ impl Rules {
             return Err(Error::new(Kind::LimitExceeded, "a rule's name is too long")
                 .expected(format_args!("at most {} bytes", limits::SARIF_RULE)));
         }
-        Ok(self.0.entry(id.to_owned()).or_default())
+        Ok(self.known.entry(id.to_owned()).or_default())
     }
 
     fn rule(&mut self, rule: Rule) -> Result<()> {
@@ -190,19 +223,31 @@ impl Rules {
         let Some(Properties { tags, score }) = rule.properties.and_then(|properties| properties.0) else {
             return Ok(());
         };
-        let tags = tags.unwrap_or_default();
+        let tags = tags.and_then(|tags| tags.0).unwrap_or_default();
+        let scored = score.map(|score| score.severity(&rule.id)).transpose()?;
         let other = |tag: &String| ["misconfiguration", "secret", "license"].contains(&tag.as_str());
-        facts.elsewhere = tags.iter().any(other);
-        let scored = || Some(Severity::scored(score?.parse().ok()?));
-        facts.severity = tags.iter().find_map(|tag| Severity::named(tag)).or_else(scored);
+        // What has a score is a vulnerability, whatever else it is called.
+        let elsewhere = scored.is_none() && tags.iter().any(other);
+        facts.elsewhere = Some(facts.elsewhere.unwrap_or(true) && elsewhere);
+        // Where several words are said, the worst counts.
+        for severity in tags.iter().filter_map(|tag| Severity::named(tag)).chain(scored) {
+            facts.severity = facts.severity.max_severe(severity);
+        }
+        self.scans |= scored.is_some() || tags.iter().any(|tag| tag == "vulnerability" || tag == "security");
         Ok(())
     }
 
     fn outcome(&mut self, outcome: Outcome) -> Result<()> {
-        let Outcome { rule_id, rule, level, message } = outcome;
+        let Outcome { rule_id, rule, level, message, properties } = outcome;
         let id = super::required(rule_id.or_else(|| rule?.id), "a result's ruleId")?;
         let text = message.and_then(|message| message.text).unwrap_or_default();
+        let own = properties.and_then(|properties| properties.0).and_then(|own| own.score);
+        let own = own.map(|score| score.severity(&id)).transpose()?;
+        self.scans |= own.is_some();
         let facts = self.facts(&id)?;
+        if let Some(own) = own {
+            facts.severity = facts.severity.max_severe(own);
+        }
         match in_words(&text) {
             Some(severity) => facts.said.add(severity, 1),
             None => facts.silent = facts.silent.saturating_add(1),
@@ -220,6 +265,14 @@ impl Rules {
         });
         Ok(())
     }
+}
+
+/// Whether a tool is one that looks for vulnerabilities, by its name.
+fn is_scanner(tool: &str) -> bool {
+    const KNOWN: [&str; 9] =
+        ["trivy", "grype", "snyk", "clair", "anchore", "scout", "osv-scanner", "xray", "sysdig"];
+    let tool = tool.to_lowercase();
+    KNOWN.iter().any(|known| tool.contains(known))
 }
 
 /// The worse of two.
