@@ -343,3 +343,35 @@ fn no_login_gets_into_the_log() {
     scratch.sealift("import bundle.tar --to docker://127.0.0.1:1 --trust trust");
     assert!(!String::from_utf8(scratch.read(LOG)).unwrap().contains("canary"));
 }
+
+#[test]
+fn a_log_is_a_file_of_its_own() {
+    let scratch = Scratch::with_release().exported();
+    scratch.sealift(&format!("{EXPORT} --audit-log own.jsonl --overwrite")).ok();
+    let log = scratch.read("own.jsonl");
+    let usage = |command: &str| {
+        scratch.sealift(command).fails(2, "Usage").says("the audit log is one of the command's other files");
+    };
+    usage(&EXPORT.replace("-o bundle.tar", "-o own.jsonl --overwrite --audit-log own.jsonl"));
+    usage(&EXPORT.replace("-o bundle.tar", "-o new.tar --audit-log ./new.tar"));
+    usage(&EXPORT.replace("-o bundle.tar", "-o new.tar --audit-log new.tar.partial"));
+    usage(&format!("{EXPORT} --overwrite --audit-log release.toml"));
+    usage("import bundle.tar --to oci:x --trust trust --receipt own.jsonl --audit-log own.jsonl");
+    usage("import bundle.tar --to oci:x --trust trust --audit-log bundle.tar");
+    usage("import bundle.tar --to oci-archive:own.jsonl --overwrite --trust trust --audit-log own.jsonl");
+    assert_eq!(scratch.read("own.jsonl"), log);
+    for name in ["new.tar", "new.tar.partial", "x"] {
+        assert!(!scratch.has(name), "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_log_is_not_added_to() {
+    let scratch = Scratch::with_release();
+    for content in ["hello world", "{\"bundle\":{}}", "text\n", "{}\n"] {
+        scratch.write("other", content);
+        scratch.sealift(&format!("{EXPORT} --audit-log other")).fails(3, "AuditBroken");
+        assert_eq!(scratch.read("other"), content.as_bytes());
+    }
+    scratch.holds_no_bundle();
+}

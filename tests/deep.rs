@@ -193,9 +193,8 @@ fn samples_of_packages_are_no_secrets() {
         link("root/.ssh/id_rsa", b'2', "/run/secrets/key"),
         entry("dev/null", b'3', b""),
         file("data", random("data", 300_000)),
-        // A name twice, and one that leads upwards: layers may have them.
+        // A name twice: layers may have them.
         file("data", "again"),
-        file("../x", "x"),
     ];
     check(&release(&[gzip(&layer(&none))], &strict("")), "--deep").ok();
     // Without an end, and with nothing at all.
@@ -307,4 +306,30 @@ fn findings_without_end_are_counted() {
     // A name that is longer than any path.
     let long = [pax(&[&format!("path={}", "x".repeat(5_000))]), file("x", "x")].concat();
     check(&release(&[gzip(&layer(&[long]))], &strict("")), "--deep").fails(3, "LimitExceeded");
+}
+
+#[test]
+fn names_that_lead_upwards_hide_nothing() {
+    for path in ["usr/share/doc/../../../root/.ssh/id_rsa", "usr/lib/../bin/gcc", "../x"] {
+        let scratch = release(&[gzip(&layer(&[file(path, key())]))], &strict(""));
+        check(&scratch, "--deep").fails(3, "TarHeader").says("a name that leads upwards");
+    }
+}
+
+#[test]
+fn whiteouts_that_runtimes_do_not_heed_hide_nothing() {
+    let below = gzip(&layer(&[file("usr/bin/gcc", "gcc")]));
+    let tools = strict("\n[policy.tools]\npaths = [\"usr/bin/gcc\"]\n");
+    for (name, hidden) in [
+        (".wh..wh..opq", false),
+        (".wh.", false),
+        (".wh..", false),
+        ("usr/bin/.wh.gcc", true),
+        ("usr/bin/.wh..wh..opq", true),
+    ] {
+        let above = gzip(&layer(&[file(name, "")]));
+        let scratch = release(&[below.clone(), above], &tools);
+        let run = check(&scratch, "");
+        assert_eq!(run.code, if hidden { 0 } else { 4 }, "{name}\n{run}");
+    }
 }

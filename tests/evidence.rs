@@ -752,3 +752,67 @@ fn the_same_in_an_envelope_is_not_kept_either() {
     let sbom = checked(&place.check("--json").ok(), "sbom");
     assert_eq!(sbom["findings"].as_array().unwrap().len(), 1, "only the other platform's: {sbom:#}");
 }
+
+/// A SARIF document of one rule and one result.
+fn sarif_of(tool: &str, rule: Value, result: Value) -> Value {
+    let mut rule = rule;
+    rule["id"] = json!("CVE-2026-1");
+    let mut result = result;
+    result["ruleId"] = json!("CVE-2026-1");
+    json!({ "version": "2.1.0", "runs": [{
+        "tool": { "driver": { "name": tool, "rules": [rule] } }, "results": [result],
+    }] })
+}
+
+#[test]
+fn a_critical_vulnerability_is_one_however_it_is_written() {
+    let empty = || json!({});
+    for report in [
+        sarif_of("x", json!({ "properties": { "security-severity": "9.8" } }), empty()),
+        sarif_of(
+            "x",
+            json!({ "properties": { "security-severity": 9.8, "tags": ["security", "CRITICAL"] } }),
+            empty(),
+        ),
+        sarif_of(
+            "x",
+            json!({ "properties": { "security-severity": "9.8", "tags": ["low", "secret"] } }),
+            empty(),
+        ),
+        sarif_of("x", empty(), json!({ "properties": { "security-severity": "9.8" } })),
+    ] {
+        let mut place = Place::new();
+        let top = place.top.clone();
+        place.refer("application/sarif+json", "application/sarif+json", &report, &top);
+        place.manifest("", "[policy.scan]\nmax = { critical = 0 }");
+        let run = place.check("");
+        assert_eq!(run.code, 4, "{report}\n{run}");
+        assert!(run.stdout.contains("got 1 critical: CVE-2026-1"), "{report}\n{run}");
+    }
+}
+
+#[test]
+fn what_is_no_scan_for_vulnerabilities_does_not_pass_for_one() {
+    let lint =
+        sarif_of("Hadolint", json!({ "properties": { "tags": ["style"] } }), json!({ "level": "note" }));
+    let unreadable =
+        sarif_of("x", json!({ "properties": { "security-severity": "9.8 (CVSS3)" } }), json!({}));
+    for (kind, report) in [
+        ("application/sarif+json", lint),
+        ("application/sarif+json", json!({ "version": "2.1.0", "runs": [] })),
+        ("application/sarif+json", unreadable),
+        ("application/vnd.aquasec.trivy.report+json", json!({ "SchemaVersion": 2 })),
+        (
+            "application/vnd.aquasec.trivy.report+json",
+            json!({ "SchemaVersion": 2, "ArtifactName": "x", "Results": [{ "Vulnerabilities": { "Severity": "CRITICAL" } }] }),
+        ),
+    ] {
+        let mut place = Place::new();
+        let top = place.top.clone();
+        place.refer(kind, kind, &report, &top);
+        place.manifest("", "[policy.scan]\nmax = { critical = 0 }");
+        let run = place.check("");
+        assert_eq!(run.code, 4, "{report}\n{run}");
+        assert!(!run.stdout.contains("scan       pass"), "{report}\n{run}");
+    }
+}

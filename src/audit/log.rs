@@ -216,7 +216,8 @@ impl Log {
             return Err(self.broken("it ends in what is no line", length));
         }
         // Every line begins so, and what was broken off is the beginning of one.
-        if whole.is_none() && !torn.starts_with(b"{\"action\":") {
+        const BEGINNING: &[u8] = b"{\"action\":";
+        if whole.is_none() && !torn.starts_with(BEGINNING) && !BEGINNING.starts_with(torn) {
             return Err(Error::new(Kind::AuditBroken, "not an audit log")
                 .at(self.path.display())
                 .got("a file that holds something else")
