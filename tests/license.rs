@@ -84,12 +84,15 @@ fn what_a_licence_is_not_for_is_refused() {
     for (changes, what) in [
         (
             vec![("--bundle small", "--bundle nexus-*,tiny")],
-            "the licence is for other bundles: acme.license: got small",
+            "the licence does not cover this bundle: acme.license: got small",
         ),
-        (vec![("--tier enterprise", "--tier professional,sovereign")], "the licence is for other tiers"),
+        (
+            vec![("--tier enterprise", "--tier professional,sovereign")],
+            "the licence does not cover this tier",
+        ),
         (
             vec![("--tier enterprise", "--tier enterprise --versions >=2,<3")],
-            "the licence is for other versions",
+            "the licence does not cover this version",
         ),
         (
             vec![("--tier enterprise", "--tier enterprise --expires 2026-02-01T00:00:00Z")],

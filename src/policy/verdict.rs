@@ -131,10 +131,15 @@ pub fn kept(record: &PolicyRecord, now: Moment) -> Result<()> {
 fn not_broken(check: &Check, now: Moment) -> Result<()> {
     let counts = |finding: &&Finding| finding.waived.as_ref().is_none_or(|waived| waived.expires <= now);
     let finding = check.findings.iter().find(counts);
-    let what = match finding.map(|finding| finding.waived.is_some()) {
+    let what = match finding.map(|finding| finding.waived.as_ref()) {
         None if check.result == Outcome::Waived => return Ok(()),
-        Some(true) => format!("a waiver for the rule {:?} has ended", check.id),
-        Some(false) | None => format!("the rule {:?} is broken", check.id),
+        Some(Some(waived)) => {
+            format!(
+                "a waiver for the rule {:?} has ended, at {} ({})",
+                check.id, waived.expires, waived.reason
+            )
+        }
+        Some(None) | None => format!("the rule {:?} is broken", check.id),
     };
     let refused = Error::new(Kind::PolicyRefused, what);
     Err(match finding {

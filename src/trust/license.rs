@@ -173,16 +173,16 @@ impl License {
             Error::new(Kind::LicenseRefused, what.to_owned()).hint(hint)
         };
         if !self.bundles.iter().any(fits) {
-            return Err(refused("the licence is for other bundles")
+            return Err(refused("the licence does not cover this bundle")
                 .got(name)
                 .expected(self.bundles.join(", ")));
         }
         if !self.tiers.contains(&tier) {
             let tiers: Vec<_> = self.tiers.iter().map(ToString::to_string).collect();
-            return Err(refused("the licence is for other tiers").got(tier).expected(tiers.join(", ")));
+            return Err(refused("the licence does not cover this tier").got(tier).expected(tiers.join(", ")));
         }
         if let Some(versions) = self.versions.as_ref().filter(|versions| !versions.begins_at(version)) {
-            return Err(refused("the licence is for other versions").got(version).expected(versions));
+            return Err(refused("the licence does not cover this version").got(version).expected(versions));
         }
         match self.expires.filter(|expires| *expires <= now) {
             Some(expires) => Err(Error::new(Kind::LicenseRefused, "the licence has expired")

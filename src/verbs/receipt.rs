@@ -350,13 +350,20 @@ fn author(path: &Path, bytes: &[u8], claims: &[Claim], ring: &Keyring) -> Result
     let claimed = |id: KeyId| claims.iter().find(|claim| claim.id == id).cloned();
     let found = ring.author(bytes, |id| Ok(claimed(id).unwrap_or_else(|| Claim::new(id, [0; 64]))))?;
     let Some((public, _)) = found else {
-        return Err(Error::new(
-            Kind::SignatureUntrusted,
-            "the receipt is not signed by a key that counts, or was changed",
-        )
-        .at(path.display())
-        .got(claims.iter().map(|claim| claim.id.to_string()).collect::<Vec<_>>().join(", "))
-        .expected(format_args!("a good signature by {}", keys())));
+        // The key would count: what it has signed are other bytes.
+        if let Some(name) = claims.iter().find(|claim| ring.keys().any(|key| key.id == claim.id)) {
+            return Err(Error::new(
+                Kind::SignatureUntrusted,
+                "the receipt was changed after it was signed, or the signature was",
+            )
+            .at(path.display())
+            .got(format_args!("a signature under the name of {} that is not good", name.id))
+            .hint("get the receipt and its signature again from where it was made"));
+        }
+        return Err(Error::new(Kind::SignatureUntrusted, "the receipt is not signed by a key that counts")
+            .at(path.display())
+            .got(claims.iter().map(|claim| claim.id.to_string()).collect::<Vec<_>>().join(", "))
+            .expected(format_args!("a good signature by {}", keys())));
     };
     let name = ring.keys().find(|key| key.id == public.id()).and_then(|key| key.names.first().cloned());
     Ok((public.id(), name.unwrap_or_default()))
