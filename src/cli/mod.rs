@@ -40,7 +40,7 @@ use crate::server::{Certificate, Limits, Listener, Log, Page, Server};
 use crate::store::Sweep;
 use crate::trust::{Keyring, Passphrase, SigningKey, minisign_key};
 use crate::verbs::account::Account;
-use crate::verbs::export::Export;
+use crate::verbs::export::{Export, Prepared};
 use crate::verbs::import::{Import, Origin, import};
 use crate::verbs::inspect::{inspect, signer_records};
 use crate::verbs::output::Target;
@@ -130,89 +130,94 @@ fn export_verb(args: ExportArgs, progress: ProgressMode) -> Result<()> {
     if let Some(bundle) = &args.from {
         refuse_pipe(bundle)?;
     }
-    let created = args.created.map(Ok).or_else(source_date_epoch).transpose()?;
     // What can fail without the network fails before it; and nobody wants to be asked for a
     // passphrase after an hour of pulling.
     let keys = export_keys(&args)?;
-    let output = args.output.unwrap_or_default();
+    let output = args.output.clone().unwrap_or_default();
     if is_pipe(&output) && args.json && !args.dry_run {
         return Err(Error::new(Kind::Usage, "--json and -o - both want standard output")
             .hint("leave --json out: what was written is said on standard error"));
     }
     let pipe = (is_pipe(&output) && !args.dry_run).then(self::output).transpose()?;
-    let own = [".partial", ".partial.journal"].map(|end| {
-        let mut name = output.clone().into_os_string();
-        name.push(end);
-        PathBuf::from(name)
-    });
     let inputs = args.manifest.iter().chain(&args.from).chain(&args.key).chain(&args.passphrase_file);
-    account::apart(&args.log, inputs.chain([&output]).chain(&own).map(PathBuf::as_path))?;
+    account::apart(&args.log, inputs.chain([&output]).chain(&unfinished(&output)).map(PathBuf::as_path))?;
     let account = account::open(&args.log, "export", args.dry_run)?;
     let source = args.from.as_ref().or(args.manifest.as_ref()).map(|path| path.display().to_string());
     account.about(source.unwrap_or_default(), output.display());
-    let audited = (!args.dry_run).then(|| account.is_kept());
-    let (narrow, jobs, rate) =
-        (narrow(args.narrow), args.registry.jobs.into(), args.registry.limit_rate.map(Rate::of));
-    let signatures = match args.dry_run && !args.unsigned {
-        // Without keys at hand, one signature is assumed: what a release usually has.
-        true => keys.len().max(1),
-        false => keys.len(),
-    };
-    let judged_for = Some(signatures);
-    let site = site(args.trust, args.allow_expired, Leave::default());
-    let from = match args.from {
-        Some(bundle) => Exporting::Bundle(Slice { bundle, site, narrow, signatures, audited, jobs, rate }),
-        None => {
-            let (manifest, mirrors) = (args.manifest.unwrap_or_default(), meant(&args.mirror)?);
-            let signatures = judged_for;
-            let deep = args.deep;
-            let export =
-                Export { manifest, narrow, mirrors, created, site, signatures, audited, deep, jobs, rate };
-            if args.trust_in_vain && !export.judges()? {
-                return Err(Error::new(
-                    Kind::Usage,
-                    "--trust is for --from BUNDLE: what a manifest names is not judged by a trust store",
-                )
-                .hint("sealift export --from BUNDLE, or promote_from = \"bundle:FILE\" in the manifest"));
-            }
-            Exporting::Manifest(export)
-        }
-    };
-    if !output.as_os_str().is_empty() && !is_pipe(&output) {
+    let from = Exporting::asked(&args, keys.len(), (!args.dry_run).then(|| account.is_kept()))?;
+    let to = Written { output, replace: args.overwrite, dry_run: args.dry_run, json: args.json };
+    if !to.output.as_os_str().is_empty() && !is_pipe(&to.output) {
         let keys: Vec<_> = args.key.into_iter().chain(args.passphrase_file).collect();
-        from.check_output(Target { output: &output, replace: args.overwrite }, &keys)?;
+        from.check_output(to.target(), &keys)?;
     }
     let watch = progress::watcher(progress);
     let options = registry_options(args.registry, &watch);
     let kept = account.clone();
+    let assumed = keys.is_empty() && !args.unsigned;
     let exported = on_runtime(async move {
         let prepared = match from {
             Exporting::Bundle(slice) => slice.prepare(&watch).await?,
             Exporting::Manifest(export) => export.prepare(&registry::Client::new(options)?).await?,
         };
-        if args.dry_run {
-            let total = prepared.draft()?.total(signatures)?;
-            let assumed = keys.is_empty() && !args.unsigned;
-            report::planned(&prepared, total, assumed, args.json)?;
-            account::remark(prepared.release.tier);
-            return prepared.verdicts.allow();
+        match to.dry_run {
+            true => look(&prepared, assumed, to.json),
+            false => write(&prepared, &keys, to, pipe, &account, watch).await,
         }
-        verdicts::warn(&prepared.verdicts, &*watch);
-        prepared.begin(&account, &keys)?;
-        if let Some(pipe) = pipe {
-            let exported = prepared.pour(pipe, &keys, watch.clone()).await?;
-            account.done()?;
-            drop(watch);
-            report::poured(&prepared, &exported);
-            return Ok(());
-        }
-        let target = Target { output: &output, replace: args.overwrite };
-        let exported = prepared.write(target, &keys, watch.clone()).await?;
-        account.done()?;
-        drop(watch);
-        report::exported(&prepared, &exported, &output, args.json)
     });
     account::closed(&kept, exported)
+}
+
+/// What a bundle is called while it is written.
+fn unfinished(output: &Path) -> [PathBuf; 2] {
+    [".partial", ".partial.journal"].map(|end| {
+        let mut name = output.to_owned().into_os_string();
+        name.push(end);
+        PathBuf::from(name)
+    })
+}
+
+/// Where a bundle is to be written, and how that is told.
+struct Written {
+    output: PathBuf,
+    replace: bool,
+    dry_run: bool,
+    json: bool,
+}
+
+impl Written {
+    fn target(&self) -> Target<'_> {
+        Target { output: &self.output, replace: self.replace }
+    }
+}
+
+/// Says what would be done.
+fn look(prepared: &Prepared, assumed: bool, json: bool) -> Result<()> {
+    report::planned(prepared, prepared.total()?, assumed, json)?;
+    account::remark(prepared.release.tier);
+    prepared.verdicts.allow()
+}
+
+async fn write(
+    prepared: &Prepared,
+    keys: &[SigningKey],
+    to: Written,
+    pipe: Option<Through<File>>,
+    account: &Account,
+    watch: Arc<dyn Watch>,
+) -> Result<()> {
+    verdicts::warn(&prepared.verdicts, &*watch);
+    prepared.begin(account, keys)?;
+    if let Some(pipe) = pipe {
+        let exported = prepared.pour(pipe, keys, watch.clone()).await?;
+        account.done()?;
+        drop(watch);
+        report::poured(prepared, &exported);
+        return Ok(());
+    }
+    let exported = prepared.write(to.target(), keys, watch.clone()).await?;
+    account.done()?;
+    drop(watch);
+    report::exported(prepared, &exported, &to.output, to.json)
 }
 
 /// What a bundle is made from.
@@ -222,6 +227,33 @@ enum Exporting {
 }
 
 impl Exporting {
+    fn asked(args: &ExportArgs, keys: usize, audited: Option<bool>) -> Result<Self> {
+        let created = args.created.map(Ok).or_else(source_date_epoch).transpose()?;
+        let (narrow, jobs) = (narrow(args.narrow.clone()), args.registry.jobs.into());
+        let rate = args.registry.limit_rate.map(Rate::of);
+        let signatures = match args.dry_run && !args.unsigned {
+            // Without keys at hand, one signature is assumed: what a release usually has.
+            true => keys.max(1),
+            false => keys,
+        };
+        let site = site(args.trust.clone(), args.allow_expired, Leave::default());
+        if let Some(bundle) = args.from.clone() {
+            return Ok(Exporting::Bundle(Slice { bundle, site, narrow, signatures, audited, jobs, rate }));
+        }
+        let manifest = args.manifest.clone().unwrap_or_default();
+        let (mirrors, signatures, deep) = (meant(&args.mirror)?, Some(signatures), args.deep);
+        let export =
+            Export { manifest, narrow, mirrors, created, site, signatures, audited, deep, jobs, rate };
+        match args.trust_in_vain && !export.judges()? {
+            true => Err(Error::new(
+                Kind::Usage,
+                "--trust is for --from BUNDLE: what a manifest names is not judged by a trust store",
+            )
+            .hint("sealift export --from BUNDLE, or promote_from = \"bundle:FILE\" in the manifest")),
+            false => Ok(Exporting::Manifest(export)),
+        }
+    }
+
     fn check_output(&self, target: Target, keys: &[PathBuf]) -> Result<()> {
         match self {
             Exporting::Manifest(export) => export.check_output(target, keys),

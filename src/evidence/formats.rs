@@ -251,6 +251,27 @@ impl Document {
         map: &mut A,
     ) -> Result<(), A::Error> {
         match key {
+            "spdxVersion" | "creationInfo" | "documentDescribes" | "packages" | "relationships" => {
+                self.spdx(reading, key, map)
+            }
+            "bomFormat" | "metadata" | "components" => self.cyclonedx(reading, key, map),
+            "SchemaVersion" | "ArtifactName" | "Metadata" | "Results" => self.trivy(reading, key, map),
+            "matches" | "source" | "descriptor" => Self::grype(reading, key, map),
+            "runs" => {
+                reading.state.formats.push(Format::Sarif);
+                json::list::<_, sarif::Run, A>(map, reading)
+            }
+            _ => map.next_value::<IgnoredAny>().map(drop),
+        }
+    }
+
+    fn spdx<'de, A: MapAccess<'de>>(
+        &mut self,
+        reading: &mut Reading<State>,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        match key {
             "spdxVersion" => {
                 let version = json::one::<_, String, A>(map, reading)?.unwrap_or_default();
                 let known = ["SPDX-2.2", "SPDX-2.3"].contains(&version.as_str());
@@ -274,10 +295,20 @@ impl Document {
                     false => state.package(package.package()),
                 }
             }),
-            "relationships" => json::each(map, reading, |state: &mut State, relation: lists::Relation| {
+            _ => json::each(map, reading, |state: &mut State, relation: lists::Relation| {
                 state.images.relates(relation);
                 Ok(())
             }),
+        }
+    }
+
+    fn cyclonedx<'de, A: MapAccess<'de>>(
+        &mut self,
+        reading: &mut Reading<State>,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        match key {
             "bomFormat" => {
                 let format = json::one::<_, String, A>(map, reading)?.unwrap_or_default();
                 self.tells(reading, Format::CycloneDx, format == "CycloneDX", &format, "CycloneDX")
@@ -292,9 +323,19 @@ impl Document {
                 }
                 Ok(())
             }
-            "components" => json::each(map, reading, |state: &mut State, component: Component| {
+            _ => json::each(map, reading, |state: &mut State, component: Component| {
                 component.flattened(&mut |package| state.package(package))
             }),
+        }
+    }
+
+    fn trivy<'de, A: MapAccess<'de>>(
+        &mut self,
+        reading: &mut Reading<State>,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        match key {
             "SchemaVersion" => {
                 let version = json::one::<_, u64, A>(map, reading)?;
                 let shown = version.map(|version| version.to_string()).unwrap_or_default();
@@ -315,10 +356,19 @@ impl Document {
                 named.into_iter().flatten().for_each(|text| reading.state.names(&text));
                 Ok(())
             }
-            "Results" => {
+            _ => {
                 reading.state.looked = true;
                 json::list::<_, TrivyResult, A>(map, reading)
             }
+        }
+    }
+
+    fn grype<'de, A: MapAccess<'de>>(
+        reading: &mut Reading<State>,
+        key: &str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        match key {
             "matches" => {
                 reading.state.formats.push(Format::Grype);
                 json::each(map, reading, |state: &mut State, found: GrypeMatch| {
@@ -334,18 +384,13 @@ impl Document {
                 }
                 Ok(())
             }
-            "descriptor" => {
+            _ => {
                 if let Some(Grype { name: Some(name), version }) = json::one::<_, Grype, A>(map, reading)? {
                     reading.state.tool =
                         [Some(name), version].into_iter().flatten().collect::<Vec<_>>().join(" ");
                 }
                 Ok(())
             }
-            "runs" => {
-                reading.state.formats.push(Format::Sarif);
-                json::list::<_, sarif::Run, A>(map, reading)
-            }
-            _ => map.next_value::<IgnoredAny>().map(drop),
         }
     }
 

@@ -386,60 +386,37 @@ impl Page<'_> {
         let budget = image.budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
         let unpacked_budget = image.unpacked_budget.as_ref().map(|budget| self.budget(budget)).transpose()?;
         for (variant, template) in image.tags.get_ref() {
-            let digest = self.digest(template)?;
-            let tags = match digest {
-                Some(digest) => {
-                    self.check_digest(template, image, variant)?;
-                    vec![digest.fallback_tag()]
-                }
-                None => self.tags(template, &image.also_tag, &raw.version)?,
-            };
-            let name = |tag: &Tag| Name {
-                registry: registry.clone(),
-                repository: image.repository.clone(),
-                tag: tag.clone(),
-            };
+            let tags = self.names(image, variant, template, &raw.version)?;
+            let name = |tag: &Tag| Name { tag: tag.clone(), ..own() };
             if let Some(twice) = tags.iter().map(name).find(|name| !gathered.names.insert(name.clone())) {
                 let what = format!("two variants would be called {twice}");
                 return Err(self
                     .wrong(Some(template.span()), what)
                     .hint("give each variant a tag of its own"));
             }
-            let left = image.referrers.or(raw.referrers) == Some(false);
-            let files_attached = self.reports(image, variant, &tags, &raw.version, directory)?;
+            let reports = Reports {
+                files: self.reports(image, variant, &tags, &raw.version, directory)?,
+                alone: image.referrers.or(raw.referrers) == Some(false),
+            };
+            let files = files.remove(variant);
             let tag = tags.first().ok_or_else(|| self.wrong(Some(template.span()), "no tag"))?;
             let want = Want {
                 image: image.name.get_ref().clone(),
                 variant: variant.clone(),
                 source: name(tag),
-                target: match digest {
-                    Some(digest) => Target::Digest(digest),
-                    None => Target::Tagged { pin: image.pin.get(variant).map(|pin| *pin.get_ref()) },
-                },
+                target: self.target(image, variant, template, files.as_ref())?,
                 selection: Selection { without: Vec::new(), only: self.platforms(raw, image)? },
-                attachments: match left && files_attached.is_empty() {
+                attachments: match reports.alone && reports.files.is_empty() {
                     true => Attachments::Left,
                     false => Attachments::Asked,
                 },
                 tags,
             };
-            let promotion = promotions.remove(variant);
-            let reports = Reports { files: files_attached, alone: left };
-            let files = files.remove(variant);
-            if let (Some(digest), Some((Files { transport: Transport::DockerArchive, .. }, _))) =
-                (digest, &files)
-            {
-                return Err(self
-                    .wrong(Some(template.span()), "a docker archive keeps no manifests, so none can be asked for by digest")
-                    .got(digest)
-                    .hint("its digests are those of configs, which are image ids: source = \"docker-archive:FILE:@sha256:…\""));
-            }
-            let homes = homes.clone();
             gathered.images.push(Variant {
                 want,
                 files,
-                homes,
-                promotion,
+                homes: homes.clone(),
+                promotion: promotions.remove(variant),
                 made: None,
                 reports,
                 budget,
@@ -448,6 +425,43 @@ impl Page<'_> {
             });
         }
         Ok(())
+    }
+
+    /// The tags of a variant; where it is asked for by digest, the one that follows from that.
+    fn names(
+        &self,
+        image: &RawImage,
+        variant: &str,
+        template: &Spanned<String>,
+        version: &Version,
+    ) -> Result<Vec<Tag>> {
+        match self.digest(template)? {
+            Some(digest) => {
+                self.check_digest(template, image, variant)?;
+                Ok(vec![digest.fallback_tag()])
+            }
+            None => self.tags(template, &image.also_tag, version),
+        }
+    }
+
+    /// How a variant's top document is found.
+    fn target(
+        &self,
+        image: &RawImage,
+        variant: &str,
+        template: &Spanned<String>,
+        files: Option<&(Files, Finding)>,
+    ) -> Result<Target> {
+        let Some(digest) = self.digest(template)? else {
+            return Ok(Target::Tagged { pin: image.pin.get(variant).map(|pin| *pin.get_ref()) });
+        };
+        match files {
+            Some((Files { transport: Transport::DockerArchive, .. }, _)) => Err(self
+                .wrong(Some(template.span()), "a docker archive keeps no manifests, so none can be asked for by digest")
+                .got(digest)
+                .hint("its digests are those of configs, which are image ids: source = \"docker-archive:FILE:@sha256:…\"")),
+            _ => Ok(Target::Digest(digest)),
+        }
     }
 
     /// A name that people use: one for each image, chart or file.

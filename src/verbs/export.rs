@@ -171,6 +171,11 @@ impl Prepared {
         Draft::new(&self.release, &self.plan, self.record.clone())
     }
 
+    /// Bytes that the bundle will have.
+    pub fn total(&self) -> Result<u64> {
+        self.draft()?.total(self.signatures.unwrap_or_default())
+    }
+
     /// Signs the bundle and writes it to a file, compressed if that is what the file is called.
     pub async fn write(
         &self,

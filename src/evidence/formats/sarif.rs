@@ -148,7 +148,7 @@ impl Fields<State> for Run {
 
     fn done(self, state: &mut State) -> Result<()> {
         let rules = std::mem::take(&mut state.rules);
-        state.scans |= rules.scans || is_scanner(&state.tool);
+        state.scans |= rules.scans;
         for (id, facts) in rules.known.into_iter().filter(|(_, facts)| facts.elsewhere != Some(true)) {
             let Facts { said, silent, severity, level, package, .. } = facts;
             let otherwise = severity.or(level).unwrap_or(Severity::Unknown);
@@ -198,6 +198,7 @@ impl Fields<State> for Driver {
     }
 
     fn done(self, state: &mut State) -> Result<()> {
+        state.scans |= self.name.as_deref().is_some_and(is_scanner);
         if state.tool.is_empty() {
             state.tool = [self.name, self.version].into_iter().flatten().collect::<Vec<_>>().join(" ");
         }
